@@ -1,0 +1,1 @@
+"""Upstreams: how flows leave this machine. Marks and interface pinning live only here."""

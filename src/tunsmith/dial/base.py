@@ -1,0 +1,89 @@
+"""The contract of an upstream: how flows leave this machine.
+
+A dialer turns a `Target` into a connected, non-blocking socket, or raises one error of the
+`DialError` tree. Marks and interface pinning live only in this folder. The relay then moves bytes
+between that socket and the stack; a dialer never touches payload after the hand-over.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from tunsmith.flow import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A connected upstream: `sock` is non-blocking and now owned by the receiver of this object;
+    `early` holds bytes the proxy sent right behind its own answer and must be delivered first."""
+
+    sock: socket.socket
+    early: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class DatagramFault:
+    """An ICMP error the kernel reported for a datagram we sent to `target`.
+
+    `icmp_type` and `icmp_code` are those of the address family of `target`; `mtu` is the next-hop
+    MTU of a "too big" error, else 0. `icmp_type` -1: a local error, `errno` says which."""
+
+    target: Target
+    errno: int
+    icmp_type: int
+    icmp_code: int
+    mtu: int = 0
+
+
+class Datagrams(Protocol):
+    """One upstream UDP port, talking to any number of peers (endpoint-independent mapping, RFC 4787).
+
+    Non-blocking. `fileno()` becomes readable when `receive()` or `faults()` has something."""
+
+    def fileno(self) -> int:
+        """The descriptor to watch for reading."""
+
+    def send(self, parts: list[bytes] | list[memoryview], segment_size: int, target: Target) -> None:
+        """Send one datagram (`segment_size` 0: `parts` joined), or several to one peer: `parts` joined
+        and cut every `segment_size` bytes, the last may be shorter. Buffers are not kept. Raises BlockingIOError when
+        the socket is full (the datagrams are lost; the caller counts), OSError for anything else."""
+
+    def receive(self) -> tuple[bytes, int, Target]:
+        """Next datagram(s) from one peer: `(data, segment_size, peer)`; `segment_size` 0 means `data` is
+        one datagram, otherwise `data` is cut every `segment_size` bytes (UDP_GRO).
+        Raises BlockingIOError when there is none, EOFError when this association is dead."""
+
+    def faults(self) -> Iterable[DatagramFault]:
+        """ICMP errors since the last call; empties the error queue."""
+
+    def close(self) -> None:
+        """Close; idempotent."""
+
+
+class Dialer(Protocol):
+    """An upstream. Stateless per flow; safe to use for many flows at once."""
+
+    label: str
+    """For people: the URL without credentials."""
+    wants_names: bool
+    """True: DNS is answered with fake addresses and names reach `open_stream` as names."""
+    carries_udp: bool
+    """False: UDP is refused at once. Settled by `start`."""
+    carries_ping: bool
+    """True: ICMP echo may go out through ping sockets of this machine."""
+
+    async def start(self) -> None:
+        """Learn what the upstream can do (UDP ASSOCIATE probe). Raises DialError where nothing can work."""
+
+    async def open_stream(self, target: Target) -> Stream:
+        """Connect. Raises DialError; cancellation closes whatever was opened."""
+
+    async def open_datagrams(self, family: int) -> Datagrams:
+        """Open one UDP port for peers of `family` (AF_INET or AF_INET6; names fit either).
+        Raises DialError (DialUnsupported where it cannot)."""
+
+    def close(self) -> None:
+        """Release what `start` opened."""

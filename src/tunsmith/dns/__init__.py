@@ -1,0 +1,1 @@
+"""Pure DNS: fake addresses and the answers built from them."""

@@ -1,0 +1,1 @@
+"""Everything that changes or reads this machine: namespaces, links, resolver files."""

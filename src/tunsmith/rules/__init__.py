@@ -1,0 +1,1 @@
+"""Pure verdicts: what happens to a flow, and which rule says so."""

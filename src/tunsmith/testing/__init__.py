@@ -1,0 +1,1 @@
+"""For tests of tunsmith and of what you build on it: clock, network, devices."""
