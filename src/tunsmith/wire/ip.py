@@ -1,0 +1,168 @@
+"""IPv4 (RFC 791) and IPv6 (RFC 8200) headers as one shape.
+
+`IpFamily` carries what differs between the two versions; all code above takes it as a value instead of
+branching. The fast layouts read a whole frame, virtio header included, in one `unpack_from` and give
+the same tuple for both families. Addresses and ports come out as one bytes slice, the flow key,
+because source, destination and both ports lie side by side in either version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import Struct
+
+from tunsmith.errors import WireError
+from tunsmith.wire.checksum import Buffer, finish, ones_sum
+from tunsmith.wire.vnet import GSO_TCPV4, GSO_TCPV6, VNET_HDR_LEN
+
+WHOLE = frozenset({0, 0x4000, b""})
+"""Values of the fragment field of an unfragmented packet: IPv4 without and with DF; IPv6 has none there."""
+
+DEFAULT_TTL = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IpFamily:
+    """What differs between the IP versions. Lengths are bytes; `key_length` is both addresses and ports."""
+
+    version: int
+    address_length: int
+    header_length: int
+    key_length: int
+    icmp: int
+    gso_tcp: int
+    minimum_mtu: int
+    length_bias: int
+    """What to add to the length field of the header to get the length of the packet."""
+    tcp_layout: Struct
+    """vnet flags, IP length, fragment, protocol, key, seq, ack, offset and flags, window, option word, tsval, tsecr."""
+    udp_layout: Struct
+    """vnet flags, gso_type, gso_size (byte-swapped), IP length, fragment, protocol, key, UDP length, UDP checksum."""
+
+    def swap(self, key: bytes) -> bytes:
+        """The key of the opposite direction."""
+        n = self.address_length
+        return key[n : 2 * n] + key[:n] + key[2 * n + 2 :] + key[2 * n : 2 * n + 2]
+
+    def split(self, key: bytes) -> tuple[bytes, int, bytes, int]:
+        """Source address, source port, destination address, destination port."""
+        n = self.address_length
+        ports = int.from_bytes(key[2 * n :], "big")
+        return key[:n], ports >> 16, key[n : 2 * n], ports & 0xFFFF
+
+    def key(self, source: bytes, source_port: int, destination: bytes, destination_port: int) -> bytes:
+        """The key of a packet from `source` to `destination`."""
+        return source + destination + (source_port << 16 | destination_port).to_bytes(4, "big")
+
+    def header(
+        self,
+        source: bytes,
+        destination: bytes,
+        protocol: int,
+        length: int,
+        *,
+        traffic_class: int = 0,
+        ttl: int = DEFAULT_TTL,
+        identification: int = 0,
+        fragment: int = 0x4000,
+    ) -> bytes:
+        """A complete IP header in front of `length` bytes of payload. IPv4: DF set and identification 0
+        unless told otherwise (an atomic datagram, RFC 6864)."""
+        if self.version == 6:
+            return _IPV6.pack(0x60000000 | traffic_class << 20, length, protocol, ttl, source, destination)
+        bare = _IPV4.pack(
+            0x45, traffic_class, 20 + length, identification, fragment, ttl, protocol, 0, source, destination
+        )
+        return bare[:10] + finish(ones_sum(bare)).to_bytes(2, "big") + bare[12:]
+
+
+_IPV4 = Struct(">BBHHHBBH4s4s")
+_IPV6 = Struct(">IHBB16s16s")
+
+IPV4 = IpFamily(
+    version=4,
+    address_length=4,
+    header_length=20,
+    key_length=12,
+    icmp=1,
+    gso_tcp=GSO_TCPV4,
+    minimum_mtu=576,
+    length_bias=0,
+    tcp_layout=Struct(f">B{VNET_HDR_LEN - 1}x 2xH2xHxB2x12s IIHH4x III"),
+    udp_layout=Struct(f">BBxxH{VNET_HDR_LEN - 6}x 2xH2xHxB2x12s HH"),
+)
+IPV6 = IpFamily(
+    version=6,
+    address_length=16,
+    header_length=40,
+    key_length=36,
+    icmp=58,
+    gso_tcp=GSO_TCPV6,
+    minimum_mtu=1280,
+    length_bias=40,
+    tcp_layout=Struct(f">B{VNET_HDR_LEN - 1}x 4xH0sBx36s IIHH4x III"),
+    udp_layout=Struct(f">BBxxH{VNET_HDR_LEN - 6}x 4xH0sBx36s HH"),
+)
+
+
+def family_of(address: bytes) -> IpFamily:
+    """The family of a packed address."""
+    return IPV4 if len(address) == 4 else IPV6
+
+
+@dataclass(slots=True)
+class IpHeader:
+    """One parsed header, for everything but the fast path. `header_length` includes IPv4 options;
+    IPv6 extension headers are not walked here: `protocol` is the first next-header value."""
+
+    family: IpFamily
+    traffic_class: int
+    total_length: int
+    header_length: int
+    identification: int
+    fragment_offset: int
+    more_fragments: bool
+    ttl: int
+    protocol: int
+    source: bytes
+    destination: bytes
+
+
+def parse_ip(packet: Buffer) -> IpHeader:
+    """Parse and check the IP header of `packet` (no virtio header in front).
+
+    Raises WireError: `ip_short`, `ip_version`, `ip_length`, `ip_checksum`. Trailing bytes beyond the
+    stated length are allowed (RFC 894 padding), a stated length beyond the buffer is not."""
+    if len(packet) < 20:
+        raise WireError("ip_short")
+    version = packet[0] >> 4
+    if version == 4:
+        ihl, tos, total, ident, fragment, ttl, protocol, _, source, destination = _IPV4.unpack_from(packet)
+        header_length = (ihl & 15) * 4
+        if header_length < 20 or total < header_length or total > len(packet):
+            raise WireError("ip_length")
+        if ones_sum(packet[:header_length]):
+            raise WireError("ip_checksum")
+        return IpHeader(
+            IPV4,
+            tos,
+            total,
+            header_length,
+            ident,
+            (fragment & 0x1FFF) * 8,
+            bool(fragment & 0x2000),
+            ttl,
+            protocol,
+            source,
+            destination,
+        )
+    if version == 6:
+        if len(packet) < 40:
+            raise WireError("ip_short")
+        word, length, protocol, ttl, source, destination = _IPV6.unpack_from(packet)
+        if 40 + length > len(packet):
+            raise WireError("ip_length")
+        return IpHeader(
+            IPV6, word >> 20 & 0xFF, 40 + length, 40, 0, 0, False, ttl, protocol, source, destination
+        )
+    raise WireError("ip_version")
