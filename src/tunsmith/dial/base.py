@@ -48,8 +48,9 @@ class Datagrams(Protocol):
 
     def send(self, parts: list[bytes] | list[memoryview], segment_size: int, target: Target) -> None:
         """Send one datagram (`segment_size` 0: `parts` joined), or several to one peer: `parts` joined
-        and cut every `segment_size` bytes, the last may be shorter. Buffers are not kept. Raises BlockingIOError when
-        the socket is full (the datagrams are lost; the caller counts), OSError for anything else."""
+        and cut every `segment_size` bytes, the last may be shorter. Buffers are not kept. Raises
+        BlockingIOError when the socket is full (the datagrams are lost; the caller counts), OSError for
+        anything else."""
 
     def receive(self) -> tuple[bytes, int, Target]:
         """Next datagram(s) from one peer: `(data, segment_size, peer)`; `segment_size` 0 means `data` is

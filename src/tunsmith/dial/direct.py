@@ -1,0 +1,40 @@
+"""The upstream that is no proxy: this machine's own network."""
+
+from __future__ import annotations
+
+from tunsmith.dial.base import Datagrams, Stream
+from tunsmith.dial.interface import Interface
+from tunsmith.dial.resolve import Resolver
+from tunsmith.dial.tcp import Connector
+from tunsmith.dial.udp import DirectDatagrams
+from tunsmith.flow import Target
+
+
+class DirectDialer:
+    """Connects from this machine, by `interface` alone where one is given."""
+
+    __slots__ = ("_connector", "_interface", "_resolver", "label")
+
+    wants_names = False
+    carries_udp = True
+    carries_ping = True
+
+    def __init__(self, interface: Interface | None = None) -> None:
+        self.label = f"direct by {interface.name}" if interface else "direct"
+        self._interface = interface
+        self._resolver = Resolver()
+        self._connector = Connector(interface, self._resolver)
+
+    async def start(self) -> None:
+        """Nothing to learn."""
+
+    async def open_stream(self, target: Target) -> Stream:
+        """See `Dialer.open_stream`."""
+        return Stream(await self._connector.connect(target))
+
+    async def open_datagrams(self, family: int) -> Datagrams:
+        """See `Dialer.open_datagrams`."""
+        return DirectDatagrams(family, self._interface, self._resolver)
+
+    def close(self) -> None:
+        """Nothing to release."""

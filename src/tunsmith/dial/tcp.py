@@ -1,0 +1,123 @@
+"""TCP connections out of this machine: to destinations (direct) and to proxies (the rest).
+
+The way to an IP literal is the hot one, one flow one connect: no resolver, no timer, no task; the owner of
+the flow bounds the time by cancelling. Buffer sizes are left alone: setting them would switch the
+kernel's autotuning off. A name is resolved off the loop and its addresses raced (Happy Eyeballs,
+RFC 8305): families interleaved, the next attempt 250 ms after the last or as soon as it failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections import deque
+
+from tunsmith.dial.errnos import dial_error
+from tunsmith.dial.interface import Interface
+from tunsmith.dial.resolve import Resolver, family_of
+from tunsmith.errors import DialError, DialRefused
+from tunsmith.flow import Target
+
+ATTEMPT_DELAY = 0.25
+"""RFC 8305 §5: seconds an attempt stays alone before the next address joins the race."""
+
+
+class Connector:
+    """Opens TCP connections, pinned to an interface where one is given. Stateless per connection."""
+
+    __slots__ = ("_attempt_delay", "_interface", "_resolver")
+
+    def __init__(
+        self,
+        interface: Interface | None = None,
+        resolver: Resolver | None = None,
+        attempt_delay: float = ATTEMPT_DELAY,
+    ) -> None:
+        self._interface = interface
+        self._resolver = resolver or Resolver()
+        self._attempt_delay = attempt_delay
+
+    async def connect(self, target: Target) -> socket.socket:
+        """A connected, non-blocking socket. Raises DialError; cancellation closes whatever was opened."""
+        family = family_of(target.host)
+        if family is not None:
+            return await self._attempt(family, target)
+        addresses = await self._resolver.addresses(target.host)
+        return await self._race(addresses, target)
+
+    async def _attempt(self, family: int, target: Target) -> socket.socket:
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:
+            raise dial_error(error.errno or 0, target) from None
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if self._interface is not None:
+                self._interface.pin(sock, target.host)
+            code = sock.connect_ex((target.host, target.port))
+            if code == errno.EINPROGRESS:
+                code = await _outcome(sock)
+        except OSError as error:
+            sock.close()
+            raise dial_error(error.errno or 0, target) from None
+        except BaseException:
+            sock.close()
+            raise
+        if code:
+            sock.close()
+            raise dial_error(code, target)
+        return sock
+
+    async def _race(self, addresses: list[tuple[int, str]], target: Target) -> socket.socket:
+        waiting = deque(addresses)
+        racing: set[asyncio.Task[socket.socket]] = set()
+        errors: list[DialError] = []
+        try:
+            while waiting or racing:
+                if waiting:
+                    family, host = waiting.popleft()
+                    racing.add(asyncio.ensure_future(self._attempt(family, Target(host, target.port))))
+                done, _ = await asyncio.wait(
+                    racing,
+                    timeout=self._attempt_delay if waiting else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for attempt in done:
+                    racing.discard(attempt)
+                    try:
+                        return attempt.result()
+                    except DialError as error:
+                        errors.append(error)
+        finally:
+            for attempt in racing:
+                attempt.cancel()
+                attempt.add_done_callback(_discard)
+        # A refusal proves that a host is there, which says more than an address family without a route.
+        raise next((error for error in errors if isinstance(error, DialRefused)), errors[0])
+
+
+async def _outcome(sock: socket.socket) -> int:
+    """Wait for a connect under way; its errno, 0 when connected."""
+    loop = asyncio.get_running_loop()
+    settled = loop.create_future()
+    descriptor = sock.fileno()
+    loop.add_writer(descriptor, _settle, settled)
+    try:
+        await settled
+    finally:
+        loop.remove_writer(descriptor)
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _discard(attempt: asyncio.Task[socket.socket]) -> None:
+    """Close the socket of an attempt that lost the race but connected before it was cancelled."""
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()
