@@ -75,7 +75,8 @@ def test_an_overlap_anywhere_condemns_the_datagram__rfc5722(
     start = data.draw(st.integers(0, (len(payload) - 1) // 8)) * 8
     length = data.draw(st.integers(1, 8)) * 8
     rogue = (start, True, bytes(length))
-    assume(all((at, len(kept)) != (start, length) for at, _, kept in pieces))
+    edges = {at for at, _, _ in pieces}
+    assume(not {start, start + length} <= edges)  # or it could take the place of honest ones, unnoticed
     arrivals = data.draw(st.permutations([*pieces, rogue]))
     if arrivals[-1] == rogue:  # the honest ones are complete before it comes
         arrivals = [rogue, *arrivals[:-1]]
