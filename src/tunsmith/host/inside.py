@@ -1,0 +1,146 @@
+"""The child's half of a sandbox: from fork(2) to exec(2), every step before the program starts.
+
+The child makes its namespaces, waits for its ids, gives the network namespace a loopback, a TUN and
+default routes through it, hides the machine's name service, hands the TUN to the parent, waits for
+the word to go, and becomes the program. It never returns. Whatever fails travels to the parent as one
+line; whatever happens to the parent, the child goes too: it is told by the kernel
+(PR_SET_PDEATHSIG) and by the end of the control socket, until it becomes the program.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import struct
+import sys
+from typing import NoReturn
+
+from tunsmith.config import Network
+from tunsmith.errors import HostError
+from tunsmith.host.knobs import why_no_namespace
+from tunsmith.host.resolvfiles import hide_name_service
+from tunsmith.host.rtnetlink import RtNetlink
+from tunsmith.host.syscalls import (
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWUSER,
+    execvp,
+    set_parent_death_signal,
+    unshare,
+)
+from tunsmith.host.tun import open_tun
+
+TUN_NAME = "tun0"
+UNSHARED, READY, FAILED = b"U", b"R", b"F"
+"""First byte of a message from the child: the ids can be mapped; here is the TUN; what went wrong."""
+MAPPED, GO = b"M", b"G"
+"""Messages to the child: the ids are mapped; become the program."""
+
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+"""Exit codes of a program that could not be started, as every shell has them."""
+INTERRUPTED_SETUP = 125
+
+
+class _ParentGone(Exception):
+    """The control socket ended before the program was started."""
+
+
+def run_child(
+    control: socket.socket, parent: int, command: list[str], network: Network, resolv_conf: str
+) -> NoReturn:
+    """Be the child: all of the above. `control` is its end of a SOCK_SEQPACKET pair, `parent` the
+    process id that must still be there."""
+    status = INTERRUPTED_SETUP
+    try:
+        _follow_the_fate_of(parent)
+        _prepare(control, network, resolv_conf)
+        _expect(control, GO)
+        status = _become(command)
+    except _ParentGone:
+        pass
+    except HostError as error:
+        _report(control, str(error))
+    except Exception as error:
+        _report(control, f"cannot set up the namespace: {error}")
+    finally:
+        os._exit(status)
+
+
+def _follow_the_fate_of(parent: int) -> None:
+    set_parent_death_signal(signal.SIGKILL)
+    if os.getppid() != parent:
+        raise _ParentGone
+    # Python's own handler would raise KeyboardInterrupt; an ignored signal stays ignored (nohup).
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _prepare(control: socket.socket, network: Network, resolv_conf: str) -> None:
+    try:
+        unshare(CLONE_NEWUSER)
+        control.send(UNSHARED)
+        _expect(control, MAPPED)
+        unshare(CLONE_NEWNET | CLONE_NEWNS)
+    except OSError as error:
+        raise HostError(why_no_namespace(error)) from error
+    tun, offload = open_tun(TUN_NAME)
+    _configure(network)
+    hide_name_service(resolv_conf)
+    socket.send_fds(control, [READY + struct.pack("=I", offload)], [tun])
+    os.close(tun)
+
+
+def _configure(network: Network) -> None:
+    """Addresses, routes and the sysctls an unprivileged program wants; IPv6 where the kernel has it."""
+    _sysctl("net/ipv4/ping_group_range", f"{os.getgid()} {os.getgid()}")
+    _sysctl("net/ipv4/ip_unprivileged_port_start", "0")
+    # No link-local address: nothing on this link would answer its router and listener messages.
+    _sysctl(f"net/ipv6/conf/{TUN_NAME}/addr_gen_mode", "1")
+    tun = socket.if_nametoindex(TUN_NAME)
+    with RtNetlink() as netlink:
+        netlink.link_up(socket.if_nametoindex("lo"))
+        netlink.link_up(tun, network.mtu)
+        netlink.address_add(tun, network.inside)
+        netlink.default_route_add(tun, socket.AF_INET)
+        try:
+            netlink.address_add(tun, network.inside6)
+            netlink.default_route_add(tun, socket.AF_INET6)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EACCES):
+                raise
+
+
+def _sysctl(name: str, value: str) -> None:
+    """Best effort: containers mount /proc/sys read-only, and the program works without."""
+    try:
+        with open(f"/proc/sys/{name}", "w", encoding="ascii") as file:
+            file.write(value)
+    except OSError:
+        pass
+
+
+def _become(command: list[str]) -> int:
+    # From here on the process is the user's: it may outlive us. Python ignores these two signals.
+    set_parent_death_signal(0)
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored, signal.SIG_DFL)
+    error = execvp(command)
+    missing = error.errno == errno.ENOENT
+    reason = "command not found" if missing else error.strerror
+    sys.stderr.write(f"tunsmith: {command[0]}: {reason}\n")
+    sys.stderr.flush()
+    return NOT_FOUND if missing else NOT_EXECUTABLE
+
+
+def _expect(control: socket.socket, word: bytes) -> None:
+    if control.recv(1) != word:
+        raise _ParentGone
+
+
+def _report(control: socket.socket, line: str) -> None:
+    try:
+        control.send(FAILED + line.encode("utf-8", "replace"))
+    except OSError:
+        pass

@@ -1,0 +1,71 @@
+"""System calls that Python 3.11 has no function for, by way of the C library.
+
+Each function raises OSError with the errno of the call and what it was about; none keeps state.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+MNT_DETACH = 0x2
+
+PR_SET_PDEATHSIG = 1
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces named by `flags` (CLONE_NEW*) for new ones: unshare(2)."""
+    if _libc().unshare(flags) != 0:
+        raise _error("unshare")
+
+
+def mount(source: str, target: str, fstype: str = "", flags: int = 0, options: str = "") -> None:
+    """Attach a file system, bind a path or change propagation: mount(2). Symbolic links are followed."""
+    failed = _libc().mount(
+        os.fsencode(source),
+        os.fsencode(target),
+        fstype.encode() or None,
+        ctypes.c_ulong(flags),
+        options.encode(),
+    )
+    if failed:
+        raise _error(target)
+
+
+def detach(target: str) -> None:
+    """Take the mount at `target` out of the tree; what is bound from it stays: umount2(2), MNT_DETACH."""
+    if _libc().umount2(os.fsencode(target), MNT_DETACH) != 0:
+        raise _error(target)
+
+
+def set_parent_death_signal(signal: int) -> None:
+    """Have the kernel send `signal` to this process when its parent ends; 0 switches it off: prctl(2)."""
+    if _libc().prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal)) != 0:
+        raise _error("prctl")
+
+
+def execvp(command: list[str]) -> OSError:
+    """Become `command`, found along PATH, with the present environment; returns only to say why not.
+
+    The C library's own look-up, because `os.execvp` does not hand a script without "#!" to the shell."""
+    arguments = (ctypes.c_char_p * (len(command) + 1))(*map(os.fsencode, command), None)
+    _libc().execvp(os.fsencode(command[0]), arguments)
+    return _error(command[0])
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _error(subject: str) -> OSError:
+    errno = ctypes.get_errno()
+    return OSError(errno, os.strerror(errno), subject)
