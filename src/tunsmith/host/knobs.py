@@ -19,7 +19,7 @@ def why_no_namespace(error: OSError) -> str:
     if error.errno == errno.ENOSPC:
         return _why_no_space()
     if error.errno in (errno.EINVAL, errno.ENOSYS):
-        return f"no user namespaces here ({error.strerror}): the kernel lacks CONFIG_USER_NS, or a sandbox hides them"
+        return f"no user namespaces here ({error.strerror}): no CONFIG_USER_NS in this kernel, or a sandbox"
     if error.errno not in (errno.EPERM, errno.EACCES):
         return f"cannot make a namespace: {error.strerror}"
     if _read(_DEBIAN) == "0":
@@ -28,8 +28,8 @@ def why_no_namespace(error: OSError) -> str:
         )
     if _read(_APPARMOR) == "1" and os.geteuid() != 0:
         return (
-            "AppArmor forbids users the use of user namespaces here: run "
-            "`sysctl kernel.apparmor_restrict_unprivileged_userns=0` as root, or load a profile with `userns,`"
+            "AppArmor forbids users the use of user namespaces here: run `sysctl "
+            "kernel.apparmor_restrict_unprivileged_userns=0` as root, or load a profile that has `userns,`"
         )
     return (
         "user namespaces are forbidden here though no sysctl says so: a container needs "

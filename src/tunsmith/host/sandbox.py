@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tunsmith.config import Network
 
 _MESSAGE_LIMIT = 4096
+_CHILD_DIED = "the process that sets up the namespace died"
 
 
 class Sandbox:
@@ -84,8 +85,11 @@ class Sandbox:
         (self.offload,) = struct.unpack("=I", message)
 
     def release(self) -> None:
-        """Let the program start."""
-        self._control.send(GO)
+        """Let the program start. Raises HostError when the child has died."""
+        try:
+            self._control.send(GO)
+        except OSError as error:
+            raise HostError(_CHILD_DIED) from error
         self._released = True
 
     def send_signal(self, number: int) -> None:
@@ -94,6 +98,17 @@ class Sandbox:
             signal.pidfd_send_signal(self._pidfd, number)
         except ProcessLookupError:
             pass
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the program was released and its end has not been seen by `wait`."""
+        return self._released and not self._reaped
+
+    def is_stopped(self) -> bool:
+        """Whether the program has been stopped by a signal since this was last asked."""
+        if self._reaped:
+            return False
+        return os.waitid(os.P_PIDFD, self._pidfd, os.WSTOPPED | os.WNOHANG) is not None
 
     async def wait(self) -> int:
         """The exit code of the program as a shell gives it: its own, or 128 + n after signal n; 127 when it
@@ -133,5 +148,5 @@ class Sandbox:
         if message[:1] == FAILED:
             raise HostError(message[1:].decode("utf-8", "replace"))
         if message[:1] != kind:
-            raise HostError("the process setting up the namespace died")
+            raise HostError(_CHILD_DIED)
         return message[1:]

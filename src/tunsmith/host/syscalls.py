@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterable
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -20,6 +21,8 @@ MS_PRIVATE = 0x40000
 MNT_DETACH = 0x2
 
 PR_SET_PDEATHSIG = 1
+
+_SIGSET_SIZE = 128
 
 
 def unshare(flags: int) -> None:
@@ -51,6 +54,19 @@ def set_parent_death_signal(signal: int) -> None:
     """Have the kernel send `signal` to this process when its parent ends; 0 switches it off: prctl(2)."""
     if _libc().prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal)) != 0:
         raise _error("prctl")
+
+
+def signalfd(signals: Iterable[int]) -> int:
+    """A non-blocking descriptor of `signals` (which the caller blocks), read as records: signalfd(2)."""
+    libc = _libc()
+    mask = ctypes.create_string_buffer(_SIGSET_SIZE)
+    libc.sigemptyset(mask)
+    for number in signals:
+        libc.sigaddset(mask, number)
+    fd: int = libc.signalfd(-1, mask, os.O_CLOEXEC | os.O_NONBLOCK)
+    if fd < 0:
+        raise _error("signalfd")
+    return fd
 
 
 def execvp(command: list[str]) -> OSError:

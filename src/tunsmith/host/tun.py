@@ -64,7 +64,10 @@ def _set_offload(fd: int) -> int:
 
 def _why_not_opened(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
-        return f"{CLONE_DEVICE} is missing: run `modprobe tun` as root, or start the container with `--device {CLONE_DEVICE}`"
+        return (
+            f"{CLONE_DEVICE} is missing: run `modprobe tun` as root, or start the container "
+            f"with `--device {CLONE_DEVICE}`"
+        )
     if isinstance(error, PermissionError):
         return (
             f"{CLONE_DEVICE} is closed to this user ({error.strerror}): run `chmod 0666 {CLONE_DEVICE}` "

@@ -1,0 +1,91 @@
+"""The `tunsmith` command: finds the subcommand, imports that one only, turns errors into one line.
+
+Exit codes: 0 done; 1 failed; 2 the command line is wrong, nothing was changed. `run` exits with the code
+of the program it ran, or 125 when it could not start it (as env, nohup and timeout do).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from importlib import import_module
+
+import click
+
+from tunsmith import __version__
+from tunsmith.errors import TunsmithError, UsageError
+
+FAILED = 1
+WRONG_USAGE = 2
+INTERRUPTED = 130
+
+COMMANDS = {"run": "Run one program behind a proxy. No root needed."}
+"""Name of each subcommand and of its module in `tunsmith.cli`, and what `--help` says about it."""
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are imported when they are used, not when they are listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"tunsmith.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli() -> None:
+    """Put any program behind a proxy, without root: its own network, a TCP/IP stack in Python.
+
+    \b
+    tunsmith run -- curl https://example.com            through this machine's network
+    tunsmith run --via socks5://127.0.0.1:1080 -- bash  everything in this shell, UDP and DNS too
+    tunsmith run --help                                 more
+    """
+
+
+def main() -> None:
+    """Run the command line of this process and exit."""
+    code = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    # Not sys.exit: it would wait for threads, and one may hang in a name look-up for half a minute.
+    os._exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run `arguments`; returns the exit code. Errors are one line on standard error."""
+    try:
+        code = cli.main(arguments, prog_name="tunsmith", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return WRONG_USAGE
+    except click.UsageError as error:
+        hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
+        return _complain(f"{error.format_message()}{hint}", WRONG_USAGE)
+    except click.ClickException as error:
+        return _complain(error.format_message(), error.exit_code)
+    except UsageError as error:
+        return _complain(str(error), WRONG_USAGE)
+    except TunsmithError as error:
+        return _complain(str(error), FAILED)
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+
+
+def _complain(message: str, code: int) -> int:
+    line = " ".join(message.split())
+    sys.stderr.write(f"tunsmith: {line}\n")
+    return code

@@ -1,0 +1,219 @@
+"""`tunsmith run -- CMD`: check everything, make the namespace, start the engine, let CMD go.
+
+A forked child makes the namespace while this process imports the engine; CMD, which that child becomes,
+is let go only once packets flow.
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from tunsmith.cli.publish import parse_all
+from tunsmith.config import Limits, Settings
+from tunsmith.errors import TunsmithError, UsageError
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from tunsmith.device.pcap import Capture
+    from tunsmith.dial.base import Dialer
+    from tunsmith.host.sandbox import Sandbox
+
+NOT_STARTED = 125
+"""Exit code when tunsmith failed before CMD was started; env, nohup and timeout use it so."""
+LOCAL_RESOLVER = "127.0.0.1"
+"""What glibc asks when resolv.conf names nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command line that has been checked."""
+
+    command: list[str]
+    dialer: Dialer
+    settings: Settings
+    resolv_conf: str
+    capture: Capture | None
+    verbose: bool
+    json: bool
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option("--via", metavar="URL", default="direct", show_default=True, help="The upstream.")
+@click.option("--interface", metavar="IFACE", help="Leave this machine by that network interface only.")
+@click.option(
+    "--publish",
+    metavar="[ADDR:]PORT:PORT[/tcp|/udp]",
+    multiple=True,
+    help="Make a port inside reachable from outside; may be repeated.",
+)
+@click.option("--capture", metavar="FILE", help="Write every packet to FILE (pcapng); - is standard output.")
+@click.option(
+    "--max-flows",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=Limits().flows,
+    show_default=True,
+    help="Most flows at a time; the longest idle one makes room.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show each flow on standard error.")
+@click.option("--json", is_flag=True, help="Show each flow as a line of JSON on standard error.")
+@click.argument("arguments", metavar="-- CMD [ARG]...", nargs=-1, type=click.UNPROCESSED)
+def command(
+    via: str,
+    interface: str | None,
+    publish: tuple[str, ...],
+    capture: str | None,
+    max_flows: int,
+    verbose: bool,
+    json: bool,
+    arguments: tuple[str, ...],
+) -> int:
+    """Run CMD in a network of its own whose only way out is the upstream: TCP, UDP and DNS, IPv4 and IPv6.
+
+    \b
+    tunsmith run -- curl https://example.com
+    tunsmith run --via socks5://user:pass@127.0.0.1:1080 -- git clone https://...
+    tunsmith run --via http://proxy:3128 -- pip download requests
+    tunsmith run --via block -- make test              no network at all
+    tunsmith run --publish 8080:80 -- ./server         its port 80 is our port 8080
+    tunsmith run --capture flows.pcapng -v -- ./app    and read it with Wireshark
+
+    \b
+    Upstreams: direct; socks5://[user:pass@]host:port or host:port;
+    http://[user:pass@]host:port; block.
+
+    \b
+    Exit code: that of CMD; 128+n if signal n ended it, 127 if it was not found, 126 if it cannot
+    be executed; 125 if tunsmith failed before CMD was started; 2 for a wrong option.
+    """
+    if not arguments:
+        raise UsageError("no command given: tunsmith run [OPTIONS] -- CMD [ARG]...")
+    request = _check(list(arguments), via, interface, publish, capture, max_flows, verbose, json)
+    try:
+        return _run(request)
+    except TunsmithError as error:
+        _complain(str(error))
+        return NOT_STARTED
+
+
+def _check(
+    arguments: list[str],
+    via: str,
+    interface: str | None,
+    publish: tuple[str, ...],
+    capture: str | None,
+    max_flows: int,
+    verbose: bool,
+    json: bool,
+) -> Request:
+    """Everything that can be wrong with the command line is found here, before anything is changed."""
+    from tunsmith.dial.url import make_dialer
+    from tunsmith.dns import resolvconf
+
+    caller = resolvconf.parse(_read("/etc/resolv.conf"))
+    settings = Settings(
+        limits=Limits(flows=max_flows),
+        resolvers=caller.nameservers or (LOCAL_RESOLVER,),
+        publish=parse_all(publish),
+    )
+    dialer = make_dialer(via, interface)
+    resolver = str(settings.network.gateway)
+    return Request(
+        arguments,
+        dialer,
+        settings,
+        resolvconf.render([resolver], keep=None if dialer.wants_names else caller),
+        _open_capture(capture),
+        verbose,
+        json,
+    )
+
+
+def _run(request: Request) -> int:
+    from tunsmith.host.sandbox import Sandbox
+
+    sandbox = Sandbox.spawn(request.command, request.settings.network, request.resolv_conf)
+    try:
+        _raise_descriptor_limit()
+        return _new_event_loop().run_until_complete(_serve(request, sandbox))
+    finally:
+        sandbox.close()
+
+
+async def _serve(request: Request, sandbox: Sandbox) -> int:
+    """Start the engine, let CMD go, and see it end; a signal before or after that ends us instead."""
+    import asyncio
+
+    from tunsmith.device.tun import TunDevice
+    from tunsmith.engine import Engine
+    from tunsmith.host.signals import SignalRelay
+
+    interrupted = 0
+    this = asyncio.current_task()
+    assert this is not None
+
+    def interrupt(number: int) -> None:
+        nonlocal interrupted
+        interrupted = number
+        this.cancel()
+
+    signals = SignalRelay(sandbox, asyncio.get_running_loop(), interrupt)
+    sandbox.ready()
+    device = TunDevice.adopt(sandbox.tun_fd, sandbox.offload)
+    engine = Engine(device, request.dialer, request.settings, capture=request.capture)
+    try:
+        await engine.start()
+        gc.freeze()  # what is here now stays to the end: spare the collector the look at it
+        sandbox.release()
+        code = await sandbox.wait()
+        await engine.drain(request.settings.limits.stop)
+        return code
+    except asyncio.CancelledError:
+        return 128 + interrupted
+    finally:
+        engine.close()
+        signals.close()
+
+
+def _new_event_loop() -> AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        import asyncio
+
+        return asyncio.new_event_loop()
+    loop: AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def _open_capture(path: str | None) -> Capture | None:
+    if path is None:
+        return None
+    from tunsmith.device.pcap import Capture
+
+    return Capture(path, warn=_complain)
+
+
+def _raise_descriptor_limit() -> None:
+    """A flow costs us a descriptor. CMD has been forked already, and keeps the limit it was given."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _complain(line: str) -> None:
+    sys.stderr.write(f"tunsmith: {line}\n")

@@ -1,0 +1,78 @@
+"""Signals on their way to the program: what a wrapper must do so that nobody notices it.
+
+The program shares our process group, so what the terminal sends (Ctrl-C, Ctrl-Z, a hang-up) reaches it
+without us; what another process sends to *us* is meant for it and is passed on. The kernel tells the two
+apart (si_code), and signalfd(2) tells us, which signal handlers in Python cannot.
+
+A program that stops takes us with it, so that the shell sees its job stopped; SIGCONT wakes both.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+
+from tunsmith.host.sandbox import Sandbox
+from tunsmith.host.syscalls import signalfd
+
+RELAYED = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGTSTP,
+    signal.SIGCONT,
+    signal.SIGWINCH,
+)
+_HARMLESS = (signal.SIGCONT, signal.SIGWINCH, signal.SIGCHLD)
+_FROM_KERNEL = 0x80  # SI_KERNEL
+_SIGINFO = struct.Struct("=Iii116x")  # ssi_signo, ssi_errno, ssi_code
+
+
+class SignalRelay:
+    """Passes signals on to the program of `sandbox` while it runs; from `start` to `close`.
+
+    Before it runs and after it has ended a signal is for tunsmith: `interrupt` is called with its number."""
+
+    __slots__ = ("_fd", "_interrupt", "_loop", "_mask", "_sandbox")
+
+    def __init__(self, sandbox: Sandbox, loop: AbstractEventLoop, interrupt: Callable[[int], None]) -> None:
+        self._sandbox = sandbox
+        self._loop = loop
+        self._interrupt = interrupt
+        # Ignored signals stay so (nohup): once blocked they would be queued, not dropped.
+        wanted = [number for number in RELAYED if signal.getsignal(number) is not signal.SIG_IGN]
+        watched = [*wanted, signal.SIGCHLD]
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+        self._fd = signalfd(watched)
+        loop.add_reader(self._fd, self._on_signals)
+
+    def close(self) -> None:
+        """Stop; signals do what they did before."""
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+    def _on_signals(self) -> None:
+        try:
+            records = os.read(self._fd, 16 * _SIGINFO.size)
+        except BlockingIOError:
+            return
+        for number, _, code in _SIGINFO.iter_unpack(records):
+            self._on_signal(number, code)
+
+    def _on_signal(self, number: int, code: int) -> None:
+        if number == signal.SIGCHLD:
+            if self._sandbox.is_stopped():
+                os.kill(os.getpid(), signal.SIGSTOP)
+        elif self._sandbox.is_running:
+            if code != _FROM_KERNEL:
+                self._sandbox.send_signal(number)
+        elif number not in _HARMLESS:
+            self._interrupt(number)
