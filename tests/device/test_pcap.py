@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.pcapng_reader import read
-from tunsmith.device.pcap import BACKLOG_BYTES, FLUSH_BYTES, Capture
+from tunsmith.device.base import FRAME_ROOM, Device
+from tunsmith.device.memory import MemoryDevice
+from tunsmith.device.pcap import BACKLOG_BYTES, FLUSH_BYTES, Capture, PcapDevice
 from tunsmith.errors import UsageError
 from tunsmith.wire.checksum import partial, pseudo_sum
 from tunsmith.wire.ip import IPV4, IPV6, IpFamily
@@ -146,7 +148,9 @@ def test_a_full_disk_ends_the_capture_once_and_leaves_a_readable_file(tmp_path: 
     script = tmp_path / "fill.py"
     script.write_text(
         "import sys; from pathlib import Path\n"
-        "from tunsmith.device.pcap import Capture\n"
+        "from tunsmith.device.base import FRAME_ROOM, Device
+from tunsmith.device.memory import MemoryDevice
+from tunsmith.device.pcap import Capture\n"
         "from tests.pcapng_reader import read\n"
         "from tests.device.test_pcap import IPV4, parts\n"
         "path, lines = Path(sys.argv[1]), []\n"
@@ -234,7 +238,9 @@ def test_a_fifo_reader_that_stalls_costs_packets_and_bounded_memory(
 
 
 STDOUT_PROGRAM = (
-    "import os; from tunsmith.device.pcap import Capture; from tests.device.test_pcap import IPV4, parts\n"
+    "import os; from tunsmith.device.base import FRAME_ROOM, Device
+from tunsmith.device.memory import MemoryDevice
+from tunsmith.device.pcap import Capture; from tests.device.test_pcap import IPV4, parts\n"
     "capture = Capture('-', warn=print)\n"
     "capture.packet(parts(IPV4, b'hello'), outbound=True, now_ns=0)\n"
     "capture.close()\n"
@@ -266,3 +272,28 @@ def test_a_terminal_is_refused() -> None:
         os.dup2(saved, 1)
         for fd in (primary, secondary, saved):
             os.close(fd)
+
+
+def test_a_captured_device_passes_frames_and_shows_both_ways_and_losses(tmp_path: Path) -> None:
+    path = tmp_path / "run.pcapng"
+    near, far = MemoryDevice.pair(limit=1)
+    device: Device = PcapDevice(near, Capture(str(path), warn=print), iter(range(10)).__next__)
+    assert (device.fileno(), device.offload, device.mtu) == (near.fileno(), near.offload, near.mtu)
+    buffer = memoryview(bytearray(FRAME_ROOM))
+    with pytest.raises(BlockingIOError):
+        device.read(buffer)
+    question, answer = parts(IPV4, b"question", 17), parts(IPV6, b"answer", 17)
+    far.write(question)
+    assert buffer[: device.read(buffer)] == b"".join(question)
+    device.write(answer)
+    device.write(answer)
+    assert device.lost == 1
+    assert buffer[: far.read(buffer)] == b"".join(answer)
+    device.close()
+    packets = read(path.read_bytes()).packets
+    assert [(packet.when, packet.options) for packet in packets] == [
+        (0, {2: b"\x02\0\0\0"}),
+        (1, {2: b"\x01\0\0\0"}),
+        (2, {1: b"lost", 2: b"\x01\0\0\0"}),
+    ]
+    far.close()

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from tunsmith.errors import WireError
 from tunsmith.wire.checksum import ones_sum, partial, pseudo_sum
 from tunsmith.wire.ip import IPV4, IPV6, IpFamily, IpHeader, parse_ip
-from tunsmith.wire.offload import GSO_ECN, complete_checksum, segment
+from tunsmith.wire.offload import complete_checksum, segment
 from tunsmith.wire.tcp import ACK, CWR, FIN, PSH, TCP, TIMESTAMP_LENGTH
 from tunsmith.wire.udp import UDP
-from tunsmith.wire.vnet import DATA_VALID, GSO_UDP, GSO_UDP_L4, NEEDS_CSUM, VNET, VNET_HDR_LEN
+from tunsmith.wire.vnet import DATA_VALID, GSO_ECN, GSO_UDP, GSO_UDP_L4, NEEDS_CSUM, VNET, VNET_HDR_LEN
 
 SOURCE = {IPV4: b"\x0a\0\0\x01", IPV6: bytes(15) + b"\x01"}
 DESTINATION = {IPV4: b"\xc0\xa8\0\x02", IPV6: b"\xfd" + bytes(14) + b"\x02"}

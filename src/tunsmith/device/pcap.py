@@ -21,9 +21,9 @@ import time
 from collections.abc import Callable
 
 from tunsmith import __version__
+from tunsmith.device.base import Buffer, Device
 from tunsmith.errors import UsageError, WireError
 from tunsmith.wire import pcapng
-from tunsmith.wire.checksum import Buffer
 from tunsmith.wire.offload import complete_checksum
 from tunsmith.wire.vnet import NEEDS_CSUM, VNET_HDR_LEN
 
@@ -139,6 +139,39 @@ class Capture:
         self._fd = -1
         self._pending.clear()
         self._warn(f"the capture to {self._name} ends early: {error.strerror}")
+
+
+class PcapDevice:
+    """A device whose frames are captured on their way. Owns `inner` and `capture`. `clock` gives
+    nanoseconds since the epoch. Frames that `inner` loses are captured with the comment "lost"."""
+
+    __slots__ = ("_capture", "_clock", "_inner", "lost", "mtu", "offload")
+
+    def __init__(self, inner: Device, capture: Capture, clock: Callable[[], int] = time.time_ns) -> None:
+        self._inner = inner
+        self._capture = capture
+        self._clock = clock
+        self.offload = inner.offload
+        self.mtu = inner.mtu
+        self.lost = inner.lost
+
+    def fileno(self) -> int:
+        return self._inner.fileno()
+
+    def read(self, buffer: memoryview) -> int:
+        length = self._inner.read(buffer)
+        self._capture.packet((buffer[:length],), outbound=True, now_ns=self._clock())
+        return length
+
+    def write(self, parts: tuple[Buffer, ...]) -> None:
+        self._inner.write(parts)
+        comment = "" if self._inner.lost == self.lost else "lost"
+        self.lost = self._inner.lost
+        self._capture.packet(parts, outbound=False, now_ns=self._clock(), comment=comment)
+
+    def close(self) -> None:
+        self._inner.close()
+        self._capture.close()
 
 
 def _open(path: str) -> int:

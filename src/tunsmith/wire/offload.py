@@ -14,20 +14,16 @@ from tunsmith.wire import tcp, udp
 from tunsmith.wire.checksum import Buffer, finish, ones_sum, pseudo_sum
 from tunsmith.wire.ip import IpHeader, parse_ip
 from tunsmith.wire.vnet import (
+    GSO_ECN,
     GSO_NONE,
     GSO_TCPV4,
     GSO_TCPV6,
     GSO_UDP_L4,
     NEEDS_CSUM,
+    PLAIN,
     VNET,
     VNET_HDR_LEN,
 )
-
-GSO_ECN = 0x80
-"""Or-ed to a TCP gso_type: the first segment alone carries CWR (RFC 3168 §6.1.2)."""
-
-NO_OFFLOAD = bytes(VNET_HDR_LEN)
-"""The virtio header of a packet that is finished and vouched for by nobody."""
 
 _PROTOCOL = {GSO_TCPV4: 6, GSO_TCPV6: 6, GSO_UDP_L4: 17}
 _U16 = Struct(">H")
@@ -52,7 +48,7 @@ def complete_checksum(frame: Buffer) -> bytes:
     view = memoryview(frame)
     return b"".join(
         (
-            VNET.pack(0, gso_type, header_length, gso_size, 0, 0) if gso_type else NO_OFFLOAD,
+            VNET.pack(0, gso_type, header_length, gso_size, 0, 0) if gso_type else PLAIN,
             view[VNET_HDR_LEN:field],
             _U16.pack(finish(ones_sum(view[begin:]))),
             view[field + 2 :],
@@ -64,7 +60,7 @@ def segment(frame: Buffer) -> list[bytes]:
     """The frames that `frame` stands for, each a finished packet: no offload wanted, checksums complete.
 
     A TCP super-segment becomes segments of `gso_size` bytes of payload (FIN and PSH on the last only, CWR
-    on the first only), a UDP one (USO) datagrams; IPv4 identifications count up. A frame that is no
+    on the first only, RFC 3168 §6.1.2), a UDP one (USO) datagrams; IPv4 identifications count up. A frame that is no
     super-segment comes back alone. Raises WireError: `vnet_short`, `vnet_checksum`, `gso_type`,
     `gso_size`, `gso_header`, and those of `parse_ip`."""
     if len(frame) < VNET_HDR_LEN:
@@ -97,7 +93,7 @@ def segment(frame: Buffer) -> list[bytes]:
         total = pseudo_sum(addresses, protocol, length) + ones_sum(transport) + ones_sum(piece)
         _U16.pack_into(transport, checksum_at, finish(total))
         _stamp_network(network, ip, index, length)
-        frames.append(b"".join((NO_OFFLOAD, network, transport, piece)))
+        frames.append(b"".join((PLAIN, network, transport, piece)))
     return frames
 
 
