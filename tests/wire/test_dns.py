@@ -1,0 +1,150 @@
+"""wire.dns against dnspython: what either builds, the other reads the same."""
+
+from __future__ import annotations
+
+import contextlib
+
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdatatype
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunsmith.errors import WireError
+from tunsmith.wire import dns as wire
+
+labels = st.binary(min_size=1, max_size=63)
+names = st.lists(labels, max_size=6).filter(lambda parts: sum(len(part) + 1 for part in parts) < 255)
+
+
+@st.composite
+def questions(draw):
+    message = dns.message.make_query(
+        dns.name.Name([*draw(names), b""]),
+        draw(st.sampled_from(["A", "AAAA", "HTTPS", "MX", "TXT", "TYPE65280"])),
+        draw(st.sampled_from(["IN", "CH"])),
+        id=draw(st.integers(0, 65535)),
+    )
+    if draw(st.booleans()):
+        message.use_edns(0, draw(st.sampled_from([0, dns.flags.DO])), draw(st.integers(0, 65535)))
+    return message
+
+
+@given(questions())
+def test_a_question_reads_as_dnspython_wrote_it(message):
+    query = wire.parse_query(message.to_wire())
+    asked = message.question[0]
+    assert query.id == message.id
+    assert (query.rdtype, query.rdclass) == (asked.rdtype, asked.rdclass)
+    assert query.name.count("\\") or query.name == asked.name.to_text(omit_final_dot=True).lower().strip("@.")
+    assert (query.edns is not None) == (message.edns == 0)
+    if query.edns is not None:
+        assert query.edns.payload == message.payload
+        assert query.udp_limit == max(512, message.payload)
+
+
+@given(questions(), st.sampled_from([wire.NOERROR, wire.SERVFAIL, wire.REFUSED]), st.booleans())
+def test_a_reply_reads_in_dnspython_as_a_reply_to_its_query(message, rcode, truncated):
+    query = wire.parse_query(message.to_wire())
+    reply = wire.reply(query, rcode, truncated=truncated)
+    read = dns.message.from_wire(reply)
+    assert message.is_response(read)
+    assert read.rcode() == rcode
+    assert bool(read.flags & dns.flags.TC) == truncated
+    assert read.flags & dns.flags.RA
+    assert (read.flags ^ message.flags) & dns.flags.RD == 0
+    assert (read.edns == 0) == (message.edns == 0)
+    assert (read.ednsflags ^ message.ednsflags) & dns.flags.DO == 0
+    assert wire.is_reply(query, reply)
+
+
+@given(st.binary(max_size=600))
+def test_random_bytes_are_a_query_or_a_wire_error(data):
+    try:
+        query = wire.parse_query(data)
+    except WireError:
+        reply = wire.error_reply(data, wire.FORMERR)
+        assert reply is None or len(reply) == 12
+    else:
+        assert wire.is_reply(query, wire.reply(query))
+        assert not wire.is_reply(query, data)
+
+
+@given(questions(), st.data())
+def test_a_damaged_query_never_raises_anything_else(message, data):
+    octets = bytearray(message.to_wire())
+    for _ in range(data.draw(st.integers(1, 4))):
+        octets[data.draw(st.integers(0, len(octets) - 1))] = data.draw(st.integers(0, 255))
+    damaged = bytes(octets[: data.draw(st.integers(0, len(octets)))])
+    with contextlib.suppress(WireError):
+        wire.parse_query(damaged)
+
+
+@given(questions(), st.binary(max_size=100))
+def test_whether_it_is_our_reply_never_raises(message, data):
+    wire.is_reply(wire.parse_query(message.to_wire()), data)
+
+
+def test_extended_rcode_goes_into_the_opt_record__rfc6891_6_1_3():
+    query = wire.parse_query(dns.message.make_query("a.test.", "A", use_edns=0).to_wire())
+    assert dns.message.from_wire(wire.reply(query, wire.BADVERS)).rcode() == dns.rcode.BADVERS
+
+
+def test_letter_case_of_the_question_comes_back__0x20():
+    message = dns.message.make_query("wWw.ExAmPlE.tEsT.", "A")
+    query = wire.parse_query(message.to_wire())
+    assert query.name == "www.example.test"
+    assert b"wWw" in wire.reply(query)
+
+
+def test_odd_octets_are_escaped_so_that_names_cannot_be_confused():
+    message = dns.message.make_query(dns.name.Name([b"a.b", b"c\r\nd", b"\xc4", b"test", b""]), "A")
+    assert wire.parse_query(message.to_wire()).name == r"a\046b.c\013\010d.\196.test"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda octets: octets[:11], "dns short"),
+        (lambda octets: octets[:-3], "dns short"),
+        (lambda octets: octets[:2] + b"\x81\x80" + octets[4:], "dns not a query"),
+        (lambda octets: octets[:4] + b"\0\2" + octets[6:], "dns question count"),
+        (lambda octets: octets[:4] + b"\0\0" + octets[6:], "dns question count"),
+        (lambda octets: octets[:12] + b"\xc0\x0c" + octets[-4:], "dns label"),
+        (lambda octets: octets[:12] + b"\x01a" * 128 + b"\0" + octets[-4:], "dns name length"),
+        (lambda octets: octets[:10] + b"\0\1" + octets[12:], "dns short"),
+        (lambda octets: octets[:10] + b"\0\2" + octets[12:] + (b"\0\0\x29" + bytes(8)) * 2, "dns edns"),
+    ],
+)
+def test_malformed_queries_are_told_apart(change, reason):
+    with pytest.raises(WireError) as caught:
+        wire.parse_query(change(dns.message.make_query("www.test.", "A").to_wire()))
+    assert caught.value.reason == reason
+
+
+def test_a_reply_is_never_answered_lest_two_servers_loop():
+    reply = dns.message.make_response(dns.message.make_query("a.test.", "A")).to_wire()
+    assert wire.error_reply(reply, wire.FORMERR) is None
+
+
+def test_replies_to_other_questions_are_not_ours__rfc5452():
+    query = wire.parse_query(dns.message.make_query("a.test.", "A", id=1).to_wire())
+    assert wire.is_reply(query, wire.reply(query).replace(b"\x01a", b"\x01A"))
+    for ident, name, rdtype in [(2, "a.test.", "A"), (1, "b.test.", "A"), (1, "a.test.", "AAAA")]:
+        other = wire.parse_query(dns.message.make_query(name, rdtype, id=ident).to_wire())
+        assert not wire.is_reply(query, wire.reply(other))
+    assert not wire.is_reply(query, query.wire)
+
+
+def test_a_reply_too_long_for_the_client_is_cut_to_tc():
+    message = dns.message.make_query("a.test.", "TXT", use_edns=0, payload=600)
+    query = wire.parse_query(message.to_wire())
+    long = wire.reply(query, answers=[wire.record(dns.rdatatype.TXT, 1, b"\xc8" + b"x" * 200)] * 3)
+    short = dns.message.from_wire(wire.fit_udp(query, long))
+    assert short.flags & dns.flags.TC
+    assert not short.answer
+    assert short.edns == 0
+    assert wire.fit_udp(query, long[:600]) == long[:600]
