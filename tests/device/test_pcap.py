@@ -148,9 +148,7 @@ def test_a_full_disk_ends_the_capture_once_and_leaves_a_readable_file(tmp_path: 
     script = tmp_path / "fill.py"
     script.write_text(
         "import sys; from pathlib import Path\n"
-        "from tunsmith.device.base import FRAME_ROOM, Device
-from tunsmith.device.memory import MemoryDevice
-from tunsmith.device.pcap import Capture\n"
+        "from tunsmith.device.pcap import Capture\n"
         "from tests.pcapng_reader import read\n"
         "from tests.device.test_pcap import IPV4, parts\n"
         "path, lines = Path(sys.argv[1]), []\n"
@@ -238,9 +236,7 @@ def test_a_fifo_reader_that_stalls_costs_packets_and_bounded_memory(
 
 
 STDOUT_PROGRAM = (
-    "import os; from tunsmith.device.base import FRAME_ROOM, Device
-from tunsmith.device.memory import MemoryDevice
-from tunsmith.device.pcap import Capture; from tests.device.test_pcap import IPV4, parts\n"
+    "import os; from tunsmith.device.pcap import Capture; from tests.device.test_pcap import IPV4, parts\n"
     "capture = Capture('-', warn=print)\n"
     "capture.packet(parts(IPV4, b'hello'), outbound=True, now_ns=0)\n"
     "capture.close()\n"

@@ -59,10 +59,10 @@ def complete_checksum(frame: Buffer) -> bytes:
 def segment(frame: Buffer) -> list[bytes]:
     """The frames that `frame` stands for, each a finished packet: no offload wanted, checksums complete.
 
-    A TCP super-segment becomes segments of `gso_size` bytes of payload (FIN and PSH on the last only, CWR
-    on the first only, RFC 3168 §6.1.2), a UDP one (USO) datagrams; IPv4 identifications count up. A frame that is no
-    super-segment comes back alone. Raises WireError: `vnet_short`, `vnet_checksum`, `gso_type`,
-    `gso_size`, `gso_header`, and those of `parse_ip`."""
+    A TCP super-segment becomes segments of `gso_size` bytes of payload (FIN and PSH on the last only;
+    CWR on the first only, RFC 3168 §6.1.2), a UDP one (USO) datagrams; IPv4 identifications count up.
+    A frame that is no super-segment comes back alone. Raises WireError: `vnet_short`, `vnet_checksum`,
+    `gso_type`, `gso_size`, `gso_header`, and those of `parse_ip`."""
     if len(frame) < VNET_HDR_LEN:
         raise WireError("vnet_short")
     flags, gso_type, _, gso_size, start, _ = VNET.unpack_from(frame)
