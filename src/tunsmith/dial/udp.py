@@ -48,36 +48,39 @@ PEERS = 1024
 HELD = 16
 """Datagrams kept per port while the name they go to is looked up."""
 
-_CONTROL = socket.CMSG_SPACE(4)
-_ERROR_CONTROL = socket.CMSG_SPACE(16 + 28)
+CONTROL_SIZE = socket.CMSG_SPACE(4)
+_ERROR_CONTROL_SIZE = socket.CMSG_SPACE(16 + 28)
 _EXTENDED_ERROR = struct.Struct("=IBBBxII")
 """struct sock_extended_err: errno, origin, type, code, info (the MTU), data."""
-_DATAGRAM = 65536
-_NOT_SEGMENTABLE = frozenset({errno.EINVAL, errno.EMSGSIZE, errno.EIO})
+DATAGRAM_SIZE = 65536
+NOT_SEGMENTABLE = frozenset({errno.EINVAL, errno.EMSGSIZE, errno.EIO})
 """UDP_SEGMENT refused: segments above the path MTU, or a route without checksum offload (EIO)."""
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 Parts = list[bytes] | list[memoryview]
 
 
-def open_udp(family: int, interface: Interface | None, towards: str = "") -> socket.socket:
-    """A non-blocking UDP socket on a port of the kernel's choosing, with UDP_GRO and deep buffers.
-
-    `towards` is the one address it will talk to, where that is known. Raises DialError."""
+def open_udp(family: int, interface: Interface | None, peer: Target | None = None) -> socket.socket:
+    """A non-blocking UDP socket on a port of the kernel's choosing, with UDP_GRO and deep buffers; connected
+    where `peer`, an IP literal, is all it will ever talk to. Raises DialError."""
+    where = peer or "UDP"
     try:
         sock = socket.socket(family, socket.SOCK_DGRAM)
     except OSError as error:
-        raise dial_error(error.errno or 0, "UDP") from None
+        raise dial_error(error.errno or 0, where) from None
     try:
         sock.setblocking(False)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if interface is not None:
-            interface.pin(sock, towards)
-        sock.bind(("", 0))
+            interface.pin(sock, peer.host if peer else "")
+        if peer is None:
+            sock.bind(("", 0))
+        else:
+            sock.connect((peer.host, peer.port))
     except OSError as error:
         sock.close()
-        raise dial_error(error.errno or 0, "UDP") from None
+        raise dial_error(error.errno or 0, where) from None
     with contextlib.suppress(OSError):  # Linux 5.0
         sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
     with contextlib.suppress(OSError):
@@ -152,7 +155,7 @@ class DirectDatagrams:
         """See `Datagrams.receive`."""
         while True:
             try:
-                data, control, _, address = self._sock.recvmsg(_DATAGRAM, _CONTROL)
+                data, control, _, address = self._sock.recvmsg(DATAGRAM_SIZE, CONTROL_SIZE)
             except BlockingIOError:
                 raise
             except OSError:
@@ -169,7 +172,7 @@ class DirectDatagrams:
         """See `Datagrams.faults`."""
         while True:
             try:
-                _, control, _, address = self._sock.recvmsg(0, _ERROR_CONTROL, socket.MSG_ERRQUEUE)
+                _, control, _, address = self._sock.recvmsg(0, _ERROR_CONTROL_SIZE, socket.MSG_ERRQUEUE)
             except OSError:
                 return
             for _, kind, error in control:
@@ -212,7 +215,7 @@ class DirectDatagrams:
         except BlockingIOError:
             raise
         except OSError as error:
-            if error.errno in _NOT_SEGMENTABLE:
+            if error.errno in NOT_SEGMENTABLE:
                 self._send_singly(parts, size, address)
             else:  # pending, as in _send_one
                 self._sock.sendmsg(parts, self._segment_control, 0, address)

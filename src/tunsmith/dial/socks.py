@@ -1,0 +1,196 @@
+"""SOCKS5 proxies (RFC 1928, RFC 1929): CONNECT for TCP, UDP ASSOCIATE for UDP. Names go as names.
+
+What a proxy answers becomes what the application sees:
+
+    01 general failure          DialUnreachable, host   the proxy works, this destination does not
+    02 not allowed              DialProhibited
+    03 network unreachable      DialUnreachable, network
+    04 host unreachable         DialUnreachable, host
+    05 refused                  DialRefused
+    06 TTL expired              DialUnreachable, expired
+    07 command unsupported      DialUnsupported
+    08 address type unsupported DialUnsupported
+    anything else               ProxyError
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, ip_address
+
+from tunsmith.dial.base import Datagrams, Stream
+from tunsmith.dial.conversation import Conversation, patience
+from tunsmith.dial.credentials import Credentials
+from tunsmith.dial.interface import Interface
+from tunsmith.dial.resolve import Resolver, family_of
+from tunsmith.dial.socks_udp import SocksDatagrams
+from tunsmith.dial.tcp import Connector
+from tunsmith.dial.udp import open_udp
+from tunsmith.errors import (
+    DialError,
+    DialProhibited,
+    DialRefused,
+    DialUnreachable,
+    DialUnsupported,
+    ProxyAuthFailed,
+    ProxyError,
+    Reach,
+    WireError,
+)
+from tunsmith.flow import Target
+from tunsmith.wire import socks5
+from tunsmith.wire.socks5 import Command, Method, Reply
+
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds for the proxy itself: TCP, greeting, authentication, UDP ASSOCIATE."""
+ANSWER_TIMEOUT = 30.0
+"""Seconds for the answer to CONNECT, in which the proxy has to reach the destination."""
+
+
+class SocksDialer:
+    """One SOCKS5 proxy."""
+
+    __slots__ = (
+        "_address",
+        "_answer_timeout",
+        "_connector",
+        "_credentials",
+        "_handshake_timeout",
+        "_interface",
+        "_resolver",
+        "carries_udp",
+        "label",
+    )
+
+    wants_names = True
+    carries_ping = False
+
+    def __init__(
+        self,
+        address: Target,
+        credentials: Credentials | None = None,
+        interface: Interface | None = None,
+        *,
+        handshake_timeout: float = HANDSHAKE_TIMEOUT,
+        answer_timeout: float = ANSWER_TIMEOUT,
+    ) -> None:
+        self.label = f"socks5://{address}"
+        self.carries_udp = True
+        self._address = address
+        self._credentials = credentials
+        self._interface = interface
+        self._resolver = Resolver()
+        self._connector = Connector(interface, self._resolver)
+        self._handshake_timeout = handshake_timeout
+        self._answer_timeout = answer_timeout
+
+    async def start(self) -> None:
+        """Check that the proxy is there and lets us in (raises DialError, one line for the user), and learn
+        whether it takes UDP ASSOCIATE."""
+        with await self._greeted() as talk:
+            try:
+                await self._associate(talk)
+            except DialError:
+                self.carries_udp = False
+            else:
+                self.carries_udp = True
+
+    async def open_stream(self, target: Target) -> Stream:
+        """CONNECT to `target`; see `Dialer.open_stream`."""
+        try:
+            request = socks5.request(Command.CONNECT, target.host, target.port)
+        except WireError as error:
+            raise DialUnreachable(f"{target}: {error}") from None
+        with await self._greeted() as talk:
+            async with patience(self._answer_timeout, f"{self.label}: the proxy did not reach {target}"):
+                await talk.say(request)
+                code, _ = await talk.hear(socks5.parse_reply)
+            self._expect_success(code, target)
+            return talk.hand_over()
+
+    async def open_datagrams(self, family: int) -> Datagrams:
+        """A new UDP association, whatever `family`: one carries both, and names. Raises DialError."""
+        if not self.carries_udp:
+            raise DialUnsupported(f"{self.label}: the proxy carries no UDP")
+        with await self._greeted() as talk:
+            relay = await self._relay(talk, await self._associate(talk))
+            sock = open_udp(family_of(relay.host) or talk.sock.family, self._interface, relay)
+            return SocksDatagrams(sock, talk.hand_over().sock)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    async def _greeted(self) -> Conversation:
+        """A new connection on which the proxy knows who we are."""
+        async with patience(self._handshake_timeout, f"{self.label}: the proxy did not answer"):
+            talk = await Conversation.open(self._connector, self._address, self.label)
+            try:
+                await self._authenticate(talk)
+            except BaseException:
+                talk.close()
+                raise
+            return talk
+
+    async def _authenticate(self, talk: Conversation) -> None:
+        offer = (Method.NONE,) if self._credentials is None else (Method.NONE, Method.PASSWORD)
+        await talk.say(socks5.greeting(*offer))
+        method = await talk.hear(socks5.parse_choice)
+        if method == Method.NONE:
+            return
+        if method == Method.PASSWORD and self._credentials is not None:
+            await talk.say(socks5.credentials(self._credentials.user, self._credentials.password))
+            if not await talk.hear(socks5.parse_verdict):
+                raise ProxyAuthFailed(f"{self.label}: the proxy does not accept this user name and password")
+        elif method == Method.NO_ACCEPTABLE or method == Method.PASSWORD:
+            hint = "other credentials than a password" if self._credentials else "socks5://USER:PASSWORD@..."
+            raise ProxyAuthFailed(f"{self.label}: the proxy wants {hint}")
+        else:
+            raise ProxyError(f"{self.label}: the proxy chose method {method}, which was not offered")
+
+    async def _associate(self, talk: Conversation) -> socks5.Address:
+        async with patience(self._handshake_timeout, f"{self.label}: no answer to UDP ASSOCIATE"):
+            # Our own address as the proxy sees it is unknown, hence zero (RFC 1928 §7).
+            await talk.say(socks5.request(Command.UDP_ASSOCIATE, "0.0.0.0", 0))
+            code, bound = await talk.hear(socks5.parse_reply)
+        self._expect_success(code, "UDP")
+        return bound
+
+    async def _relay(self, talk: Conversation, bound: socks5.Address) -> Target:
+        """Where datagrams go. A proxy that says "any address" means its own; one that says loopback without
+        being there (a container or NAT that leaks) can only mean the same."""
+        host, port = bound
+        proxy = str(talk.sock.getpeername()[0])
+        if not port:
+            raise ProxyError(f"{self.label}: the proxy named no port for UDP")
+        if host and family_of(host) is None:
+            host = (await self._resolver.addresses(host))[0][1]
+        if not host:
+            return Target(proxy, port)
+        there = ip_address(host)
+        if isinstance(there, IPv6Address) and there.ipv4_mapped:
+            there = there.ipv4_mapped
+        if there.is_unspecified or (there.is_loopback and not ip_address(proxy).is_loopback):
+            return Target(proxy, port)
+        return Target(str(there), port)
+
+    def _expect_success(self, code: int, what: object) -> None:
+        if code == Reply.SUCCEEDED:
+            return
+        prefix = f"{what}: {self.label} says"
+        match code:
+            case Reply.GENERAL_FAILURE:
+                raise DialUnreachable(f"{prefix} general failure", Reach.HOST)
+            case Reply.NOT_ALLOWED:
+                raise DialProhibited(f"{prefix} not allowed")
+            case Reply.NETWORK_UNREACHABLE:
+                raise DialUnreachable(f"{prefix} network unreachable", Reach.NETWORK)
+            case Reply.HOST_UNREACHABLE:
+                raise DialUnreachable(f"{prefix} host unreachable", Reach.HOST)
+            case Reply.REFUSED:
+                raise DialRefused(f"{prefix} connection refused")
+            case Reply.TTL_EXPIRED:
+                raise DialUnreachable(f"{prefix} TTL expired", Reach.EXPIRED)
+            case Reply.COMMAND_UNSUPPORTED:
+                raise DialUnsupported(f"{prefix} command not supported")
+            case Reply.ADDRESS_TYPE_UNSUPPORTED:
+                raise DialUnsupported(f"{prefix} address type not supported")
+        raise ProxyError(f"{prefix} {code}, which means nothing in SOCKS5")
