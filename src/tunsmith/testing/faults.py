@@ -1,0 +1,142 @@
+"""What a bad network does to packets, decided by a seed.
+
+`Faults` looks at one frame at a time and says when which copies of it arrive; it holds nothing itself.
+The path it imitates is a bottleneck (`rate`, a `queue` that drops what does not fit) followed by a wire
+(`delay`, `jitter`), with accidents on the way. Packets keep their order, whatever the jitter, but for
+those that `reorder` picks.
+
+`Link` is that path as an object: frames in, frames out when their time has come.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from heapq import heappop, heappush
+from random import Random
+
+from tunsmith.wire.checksum import Buffer
+from tunsmith.wire.offload import complete_checksum, segment
+from tunsmith.wire.vnet import VNET_HDR_LEN
+
+
+class Faults:
+    """The accidents of one direction of a path. Probabilities are per packet, 0 to 1.
+
+    loss, duplicate, corrupt: the packet vanishes, arrives twice, arrives with one bit flipped somewhere
+    behind the virtio header. A corrupted packet has a complete checksum and nobody vouches for it.
+    reorder: the packet is held back for up to `hold` seconds while others pass.
+    delay, jitter: seconds on the wire, and up to how many more.
+    rate, queue: bytes a second through the bottleneck, and bytes that may wait there.
+
+    Wires carry packets, so super-segments are cut first, unless `whole`. `counts` tells what happened:
+    sent, lost, overflowed, duplicated, corrupted, reordered."""
+
+    def __init__(
+        self,
+        random: Random,
+        *,
+        loss: float = 0.0,
+        duplicate: float = 0.0,
+        reorder: float = 0.0,
+        corrupt: float = 0.0,
+        delay: float = 0.0,
+        jitter: float = 0.0,
+        hold: float = 0.01,
+        rate: float = math.inf,
+        queue: float = math.inf,
+        whole: bool = False,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._random = random
+        self._loss = loss
+        self._duplicate = duplicate
+        self._reorder = reorder
+        self._corrupt = corrupt
+        self._delay = delay
+        self._jitter = jitter
+        self._hold = hold
+        self._rate = rate
+        self._queue = queue
+        self._whole = whole
+        self._idle_at = -math.inf
+        self._last_arrival = -math.inf
+
+    def decide(self, frame: Buffer, now: float) -> list[tuple[float, bytes]]:
+        """When (not before `now`) which frames arrive because `frame` was sent at `now`. Raises WireError
+        for a super-segment that cannot be cut."""
+        packets = [bytes(frame)] if self._whole else segment(frame)
+        return [arrival for packet in packets for arrival in self._send(packet, now)]
+
+    def _send(self, packet: bytes, now: float) -> list[tuple[float, bytes]]:
+        self.counts["sent"] += 1
+        if self._happens(self._loss):
+            self.counts["lost"] += 1
+            return []
+        copies = 1
+        if self._happens(self._duplicate):
+            self.counts["duplicated"] += 1
+            copies = 2
+        arrivals = []
+        for _ in range(copies):
+            through = self._bottleneck(len(packet) - VNET_HDR_LEN, now)
+            if through is None:
+                self.counts["overflowed"] += 1
+                continue
+            arrivals.append((self._arrival(through), self._damaged(packet)))
+        return arrivals
+
+    def _happens(self, probability: float) -> bool:
+        return probability > 0 and self._random.random() < probability
+
+    def _bottleneck(self, length: int, now: float) -> float | None:
+        """When the packet is through the bottleneck; None if the queue has no room for it."""
+        begin = max(now, self._idle_at)
+        if begin > now and (begin - now) * self._rate + length > self._queue:
+            return None
+        self._idle_at = begin + length / self._rate
+        return self._idle_at
+
+    def _arrival(self, through: float) -> float:
+        when = max(through + self._delay + self._random.random() * self._jitter, self._last_arrival)
+        if self._happens(self._reorder):
+            self.counts["reordered"] += 1
+            return when + self._random.random() * self._hold
+        self._last_arrival = when
+        return when
+
+    def _damaged(self, packet: bytes) -> bytes:
+        if not self._happens(self._corrupt):
+            return packet
+        self.counts["corrupted"] += 1
+        bits = bytearray(complete_checksum(packet))
+        bits[0] = 0  # the virtio flags: nobody vouches for it
+        where = self._random.randrange(VNET_HDR_LEN * 8, len(bits) * 8)
+        bits[where // 8] ^= 1 << where % 8
+        return bytes(bits)
+
+
+class Link:
+    """One direction of a path: what is sent arrives as `faults` decide."""
+
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
+        self._on_the_way: list[tuple[float, int, bytes]] = []
+        self._sent = 0
+
+    def send(self, frame: Buffer, now: float) -> None:
+        """Put `frame` on the path; it is copied."""
+        for when, packet in self.faults.decide(frame, now):
+            self._sent += 1
+            heappush(self._on_the_way, (when, self._sent, packet))
+
+    def next_deadline(self) -> float | None:
+        """When the next frame arrives."""
+        return self._on_the_way[0][0] if self._on_the_way else None
+
+    def receive(self, now: float) -> list[bytes]:
+        """The frames that have arrived by `now`, in the order of their arrival."""
+        arrived = []
+        while self._on_the_way and self._on_the_way[0][0] <= now:
+            arrived.append(heappop(self._on_the_way)[2])
+        return arrived
