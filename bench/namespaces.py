@@ -46,8 +46,9 @@ def wait_until(ready: Callable[[], object], what: str, seconds: float = 5.0) -> 
         time.sleep(0.02)
 
 
-def run(argv: Sequence[str], seconds: float = 10.0) -> str:
-    """Run to the end and return stdout. Raises BenchError with the last line of stderr."""
+def run(argv: Sequence[str], seconds: float = 10.0, name: str = "") -> str:
+    """Run to the end and return stdout. Raises BenchError with `name` and the last line of stderr."""
+    name = name or " ".join(argv[:4])
     process = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
@@ -55,14 +56,14 @@ def run(argv: Sequence[str], seconds: float = 10.0) -> str:
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        raise BenchError(f"{Path(argv[0]).name}: not done within {seconds:g} s") from None
+        raise BenchError(f"{name}: not done within {seconds:g} s") from None
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
     if process.returncode:
         lines = (err or out).strip().splitlines() or [f"exit code {process.returncode}"]
-        raise BenchError(f"{' '.join(argv[:4])}: {lines[-1]}")
+        raise BenchError(f"{name}: {lines[-1]}")
     return out
 
 
@@ -77,7 +78,7 @@ class Namespace:
         return ["nsenter", f"--net={self.path}", "--", *argv]
 
     def run(self, *argv: str, seconds: float = 10.0) -> str:
-        return run(self.command(argv), seconds)
+        return run(self.command(argv), seconds, name=" ".join((Path(argv[0]).name, *argv[1:3])))
 
     def ip(self, words: str) -> str:
         return self.run("ip", *words.split())

@@ -36,7 +36,11 @@ def tables(results: Results) -> Iterator[Table]:
         names = [each.name for each in results.plan.contenders if mode == "direct" or each.speaks_socks]
         if not any(run.mode == mode for run in results.runs):
             continue
-        yield Table(f"{mode}: medians (and times tunsmith's)", ["", *names], speed_rows(results, mode, names))
+        yield Table(
+            f"{mode}: medians (times tunsmith's); † some runs failed",
+            ["", *names],
+            speed_rows(results, mode, names),
+        )
         yield Table(f"{mode}: what it costs the proxy", ["", *names], cost_rows(results, mode, names))
     if results.findings:
         rows = [
@@ -83,18 +87,14 @@ def speed_rows(results: Results, mode: str, names: list[str]) -> list[list[str]]
         row = [f"{workload.title}, {workload.unit}"]
         for name in names:
             value = results.value(mode, workload.name, name)
+            failed = results.failures(mode, workload.name, name)
             if value is None:
-                row.append("failed" if any_run(results, mode, workload.name, name) else "")
-            elif name == US or not ours:
-                row.append(f"{value:.3g}")
-            else:
-                row.append(f"{value:.3g} ({value / ours:.2f})")
+                row.append("failed" if failed else "")
+                continue
+            compared = f" ({value / ours:.2f})" if ours and name != US else ""
+            row.append(f"{value:.3g}{compared}{' †' if failed else ''}")
         rows.append(row)
     return rows
-
-
-def any_run(results: Results, mode: str, workload: str, contender: str) -> bool:
-    return any((run.mode, run.workload, run.contender) == (mode, workload, contender) for run in results.runs)
 
 
 def cost_rows(results: Results, mode: str, names: list[str]) -> list[list[str]]:

@@ -73,6 +73,11 @@ class Results:
             if (run.mode, run.workload, run.contender) == cell and run.outcome
         ]
 
+    def failures(self, mode: str, workload: str, contender: str) -> int:
+        """How many runs of a cell gave no number."""
+        cell = (mode, workload, contender)
+        return sum((run.mode, run.workload, run.contender) == cell and not run.outcome for run in self.runs)
+
     def value(self, mode: str, workload: str, contender: str) -> float | None:
         """The median of a cell, None where no run gave a number."""
         values = [outcome.value for outcome, _ in self.good(mode, workload, contender)]

@@ -72,7 +72,10 @@ def iperf(streams: int, down: bool) -> Callable[[Load], Outcome]:
             wait_until(lambda: load.lab.server.listens(port), "iperf3 server")
             argv = ["iperf3", "-c", load.server, "-p", str(port), "-J", "-P", str(streams)]
             argv += ["-t", f"{load.seconds:.0f}"] + ["-R"] * down
-            received = json.loads(load.inside.run(*argv, seconds=load.patience))["end"]["sum_received"]
+            said = json.loads(load.inside.run(*argv, seconds=load.patience))
+        if "sum_received" not in said.get("end", {}):
+            raise BenchError(f"iperf3: {said.get('error', 'no result')}")
+        received = said["end"]["sum_received"]
         return Outcome(received["bits_per_second"] / 1e9, received["bytes"], received["seconds"])
 
     return measure
