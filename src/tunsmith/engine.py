@@ -1,0 +1,349 @@
+"""The path of a packet, on one page.
+
+    device ──frame──> stack ──new flow──> name and rule ──> dial ──> relay <──bytes──> upstream
+      ^                 │                                               │
+      └────frames───────┴──────────────── text, FIN, RST, ICMP ─────────┘
+
+ 1. `_on_packets`   the device is readable: a batch of frames goes through `stack.receive_frame`
+ 2. `on_flow`       a SYN of a new flow: the name behind the address, the rule for it
+ 3. `_open_tcp`     the upstream is dialed; only then SYN-ACK, or RST, or an ICMP error
+ 4. relay/tcp.py    text moves between connection and socket until both halves are closed
+ 5. `on_datagram`   the same for UDP: relay/udp.py; port 53 is answered by relay/dns.py
+ 6. `_on_deadline`  the stack's timers; `_sweep` idle flows
+
+One engine is one event loop's guest, holds no global, and owns its tasks, its clock and the device.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import Coroutine
+from heapq import nsmallest
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+from tunsmith.config import Settings
+from tunsmith.device.base import FRAME_ROOM, TSO, Device
+from tunsmith.errors import DialError
+from tunsmith.flow import TCP, UDP, Action, Target, Verdict
+from tunsmith.relay.faults import icmp_for, outcome_of
+from tunsmith.relay.report import FlowRecord, Reporter, Silent
+from tunsmith.relay.tcp import TcpRelay
+from tunsmith.relay.udp import UdpRelay
+from tunsmith.rules.table import RuleTable
+from tunsmith.stack.config import StackConfig
+from tunsmith.stack.stack import Stack
+
+if TYPE_CHECKING:
+    from tunsmith.device.pcap import Capture
+    from tunsmith.dial.base import Dialer
+    from tunsmith.dns.fakeip import FakeIpPool
+    from tunsmith.relay.dns import Resolver
+    from tunsmith.relay.dns_flow import DnsFlow
+    from tunsmith.stack.events import DatagramError, Echo
+    from tunsmith.stack.request import FlowRequest
+    from tunsmith.wire.ip import IpFamily
+
+BATCH = 64
+"""Frames read before sockets get their turn."""
+SWEEP = 5.0
+"""Seconds between looks at idle flows."""
+TIME_WAIT = 1.0
+"""2 MSL on a wire inside this machine that reorders nothing."""
+
+
+class Engine:
+    """Takes flows from `device` to `dialer`. `start`, then it runs by itself until `close`."""
+
+    def __init__(
+        self,
+        device: Device,
+        dialer: Dialer,
+        settings: Settings,
+        reporter: Reporter | None = None,
+        capture: Capture | None = None,
+    ) -> None:
+        self.device = device
+        self.dialer = dialer
+        self.settings = settings
+        self.reporter: Reporter = reporter or Silent()
+        self.rules = RuleTable(settings.network, dialer.wants_names)
+        limits = settings.limits
+        config = StackConfig(
+            mtu=device.mtu,
+            offload=device.offload & TSO == TSO,
+            isn_secret=os.urandom(32),
+            receive_buffer=limits.receive_buffer,
+            send_buffer=limits.send_buffer,
+            connection_limit=limits.flows,
+            time_wait=TIME_WAIT,
+        )
+        self.stack = Stack(config, emit=device.write, handler=self)
+        self.drops: Counter[str] = self.stack.drops
+        self.relays: dict[TcpRelay | DnsFlow, None] = {}
+        self.pool: FakeIpPool | None = None
+        if dialer.wants_names:
+            from tunsmith.dns.fakeip import FakeIpPool
+
+            self.pool = FakeIpPool.of(settings.network)
+        self._buffer = memoryview(bytearray(FRAME_ROOM))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake_at = float("inf")
+        self._timer: asyncio.TimerHandle | None = None
+        self._resolver: Resolver | None = None
+        self._closed = False
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Learn what the upstream can do and begin. Raises DialError where it can do nothing."""
+        self._loop = asyncio.get_running_loop()
+        await self.dialer.start()
+        self.udp = UdpRelay(
+            self._loop, self.stack, self.dialer, self.settings.limits, self.reporter, self.drops
+        )
+        self.stack.deadlines.on_earlier = self._wake
+        self._loop.add_reader(self.device.fileno(), self._on_packets)
+        self._sweeper = self._loop.call_later(SWEEP, self._sweep)
+
+    async def drain(self, timeout: float) -> None:
+        """Let what the application has already sent reach its upstreams: at most `timeout` seconds."""
+        until = time.monotonic() + timeout
+        while time.monotonic() < until:
+            self._on_packets()
+            if not self.stack.requests and all(
+                relay.drained for relay in self.relays if isinstance(relay, TcpRelay)
+            ):
+                return
+            await asyncio.sleep(0.005)
+
+    def close(self) -> None:
+        """End all flows and give the device back. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self.device.fileno())
+        self._sweeper.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        for relay in list(self.relays):
+            if isinstance(relay, TcpRelay):
+                relay.abort("stopped")
+        self.udp.close()
+        self.dialer.close()
+        self.device.close()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` as a task of this engine."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- 1: packets in ---
+
+    def _on_packets(self) -> None:
+        read, buffer = self.device.read, self._buffer
+        stack = self.stack
+        receive_frame = stack.receive_frame
+        now = time.monotonic()
+        stack.batching = True
+        try:
+            for _ in range(BATCH):
+                receive_frame(buffer, read(buffer), now)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._on_device_lost(error)
+        stack.end_batch(now)
+        self.udp.flush()
+
+    def _on_device_lost(self, error: OSError) -> None:
+        self._loop.remove_reader(self.device.fileno())
+        self.reporter.notice(f"the TUN device is gone: {error.strerror or error}")
+
+    # --- 2, 3, 4: TCP ---
+
+    def on_flow(self, request: FlowRequest) -> None:
+        """A new TCP flow: StackHandler."""
+        address, port = request.destination
+        verdict, target = self._decide(TCP, address, port)
+        if verdict.action is Action.DIAL:
+            if len(self.relays) >= self.settings.limits.flows:
+                self._evict()
+            self.spawn(self._open_tcp(request, target, self._record("tcp", request, target, verdict)))
+        elif verdict.action is Action.RESOLVE:
+            self._open_dns(request, self._record("dns", request, target, verdict))
+        elif verdict.action is Action.REFUSE:
+            request.refuse(time.monotonic())
+        else:
+            request.drop()
+
+    def _decide(self, protocol: int, address: bytes, port: int) -> tuple[Verdict, Target]:
+        name = self.pool.name_of(address) if self.pool is not None else None
+        verdict = self.rules.match(protocol, address, port, name)
+        return verdict, Target(name or ip_address(address).compressed, port)
+
+    def _record(self, protocol: str, request: FlowRequest, target: Target, verdict: Verdict) -> FlowRecord:
+        return self._new_record(protocol, request.family, request.key, target, verdict)
+
+    def _new_record(
+        self, protocol: str, family: IpFamily, key: bytes, target: Target, verdict: Verdict
+    ) -> FlowRecord:
+        now = time.monotonic()
+        upstream = self.dialer.label if verdict.action is Action.DIAL else "tunsmith"
+        return FlowRecord(protocol, family, key, target, verdict.rule, upstream, now, last=now)
+
+    async def _open_tcp(self, request: FlowRequest, target: Target, record: FlowRecord) -> None:
+        try:
+            stream = await self.dialer.open_stream(target)
+        except DialError as error:
+            self._refuse(request, record, error)
+            return
+        relay = TcpRelay(self._loop, stream.sock, record, self._on_relay_end)
+        connection = request.accept(relay, time.monotonic())
+        if connection is None:
+            stream.sock.close()
+            return
+        self.relays[relay] = None
+        if self.pool is not None:
+            self.pool.pin(request.destination[0])
+        relay.start(connection, stream.early)
+
+    def _refuse(self, request: FlowRequest, record: FlowRecord, error: DialError) -> None:
+        meaning = icmp_for(error)
+        now = time.monotonic()
+        if meaning is None:
+            request.refuse(now)
+        else:
+            request.unreachable(meaning, now)
+        record.outcome, record.ended = outcome_of(error), now
+        self.drops[f"dial_{record.outcome}"] += 1
+        self.reporter.flow_ended(record)
+
+    def _on_relay_end(self, relay: TcpRelay | DnsFlow) -> None:
+        if self.relays.pop(relay, relay) is relay:
+            return
+        record = relay.record
+        record.ended = time.monotonic()
+        if self.pool is not None:
+            self.pool.unpin(record.key[record.family.address_length : 2 * record.family.address_length])
+        self.reporter.flow_ended(record)
+
+    def _evict(self) -> None:
+        """Too many flows: the longest idle go, some at once so that a flood does not sort again and again."""
+        relays = [relay for relay in self.relays if isinstance(relay, TcpRelay)]
+        for relay in nsmallest(1 + len(relays) // 64, relays, key=lambda relay: relay.record.last):
+            self.drops["evicted"] += 1
+            relay.abort("evicted")
+
+    # --- 5: UDP, DNS, ping ---
+
+    def on_datagram(self, family: IpFamily, key: bytes, data: memoryview, segment_size: int) -> None:
+        """UDP payload: StackHandler."""
+        flow = self.udp.flows.get(key)
+        if flow is None:
+            _, _, address, port = family.split(key)
+            verdict, target = self._decide(UDP, address, port)
+            if verdict.action is Action.RESOLVE:
+                self.spawn(self._resolve(family, key, bytes(data), target, verdict))
+                return
+            if verdict.action is Action.DROP:
+                self.drops[verdict.rule] += 1
+                return
+            if verdict.action is Action.REFUSE or not self.dialer.carries_udp:
+                self._refuse_datagram(family, key, len(data))
+                return
+            record = self._new_record("udp", family, key, target, verdict)
+            flow, fresh = self.udp.open(family, key, target, record)
+            if fresh:
+                self.spawn(self.udp.dial(flow.mapping))
+        self.udp.on_datagram(flow, data, segment_size)
+
+    def _refuse_datagram(self, family: IpFamily, key: bytes, length: int) -> None:
+        from tunsmith.wire.icmp import IcmpError
+
+        self.drops["udp_refused"] += 1
+        self.stack.send_datagram_error(family, key, IcmpError.PORT, time.monotonic(), length=length)
+
+    def resolver(self) -> Resolver:
+        """The DNS side, made at the first query: it costs start-up time that many programs never need."""
+        if self._resolver is None:
+            from tunsmith.relay.dns import Resolver
+
+            self._resolver = Resolver(self.dialer, self.settings, self.pool)
+        return self._resolver
+
+    def _asked_server(self, target: Target) -> Target | None:
+        network = self.settings.network
+        gateways = (network.gateway.compressed, network.gateway6.compressed)
+        return None if target.host in gateways or target.is_name else target
+
+    async def _resolve(
+        self, family: IpFamily, key: bytes, query: bytes, target: Target, verdict: Verdict
+    ) -> None:
+        record = self._new_record("dns", family, key, target, verdict)
+        reply = await self.resolver().resolve(query, tcp=False, server=self._asked_server(target))
+        record.up, record.ended = len(query), time.monotonic()
+        if reply is not None:
+            record.down = len(reply)
+            self.stack.send_datagram(family, family.swap(key), reply)
+        record.outcome = "answered" if reply is not None else "dropped"
+        self.reporter.flow_ended(record)
+
+    def _open_dns(self, request: FlowRequest, record: FlowRecord) -> None:
+        from tunsmith.relay.dns_flow import DnsFlow
+
+        server = self._asked_server(record.target)
+        flow = DnsFlow(self.resolver(), server, record, self.spawn, self._on_relay_end)
+        if request.accept(flow, time.monotonic()) is not None:
+            self.relays[flow] = None
+
+    def on_datagram_error(self, error: DatagramError) -> None:
+        """The application's host refused an answer: StackHandler. Its port is closed, so is the flow."""
+        key = error.family.key(error.destination, error.destination_port, error.source, error.source_port)
+        flow = self.udp.flows.get(key)
+        if flow is not None:
+            self.udp.end(flow.mapping, "application closed its port")
+
+    def on_echo(self, echo: Echo) -> None:
+        """A ping: StackHandler."""
+        network = self.settings.network
+        if echo.destination in (network.gateway.packed, network.gateway6.packed):
+            self.stack.send_echo_reply(echo)
+            return
+        from tunsmith.wire.icmp import IcmpError
+
+        self.stack.send_echo_error(echo, IcmpError.HOST, time.monotonic())
+
+    # --- 6: time ---
+
+    def _wake(self, due: float) -> None:
+        """The stack's earliest deadline may have moved to `due`."""
+        if due < self._wake_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._wake_at = due
+            self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self._on_deadline)
+
+    def _on_deadline(self) -> None:
+        now = time.monotonic()
+        self._timer, self._wake_at = None, float("inf")
+        self.stack.handle_timeout(now)
+        due = self.stack.next_deadline()
+        if due is not None:
+            self._wake(due)
+
+    def _sweep(self) -> None:
+        """Close flows that have been idle for longer than their kind allows."""
+        now = time.monotonic()
+        self.udp.expire(now)
+        oldest = now - self.settings.limits.tcp_idle
+        for relay in [relay for relay in self.relays if relay.record.last < oldest]:
+            if isinstance(relay, TcpRelay):
+                relay.abort("idle")
+        self._sweeper = self._loop.call_later(SWEEP, self._sweep)

@@ -1,0 +1,77 @@
+"""DNS over a TCP flow of the application, RFC 7766: many queries, answered as they become ready."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from tunsmith.flow import Target
+from tunsmith.relay.dns import Resolver
+from tunsmith.relay.report import FlowRecord
+from tunsmith.stack.tcp.connection import Connection
+from tunsmith.wire.dns_stream import Deframer, frame
+
+AT_ONCE = 16
+"""Queries of one connection under way; more is a client that does not wait for answers."""
+
+
+class DnsFlow:
+    """Handler of one connection to port 53. `spawn` runs a coroutine that the engine owns."""
+
+    __slots__ = ("_deframer", "_on_end", "_resolver", "_server", "_spawn", "_under_way", "record")
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        server: Target | None,
+        record: FlowRecord,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        on_end: Callable[[DnsFlow], None],
+    ) -> None:
+        self._resolver = resolver
+        self._server = server
+        self._spawn = spawn
+        self._on_end = on_end
+        self._deframer = Deframer()
+        self._under_way = 0
+        self.record = record
+
+    def on_established(self, connection: Connection) -> None:
+        """Queries follow."""
+
+    def on_data(self, connection: Connection, data: memoryview) -> int:
+        self.record.up += len(data)
+        self.record.last = time.monotonic()
+        for query in self._deframer.feed(data):
+            if self._under_way >= AT_ONCE:
+                connection.abort(time.monotonic())
+                self.on_closed(connection, 1)
+                break
+            self._under_way += 1
+            self._spawn(self._answer(connection, query))
+        return len(data)
+
+    async def _answer(self, connection: Connection, query: bytes) -> None:
+        try:
+            reply = await self._resolver.resolve(query, tcp=True, server=self._server)
+        finally:
+            self._under_way -= 1
+        if reply is not None and not connection.sender.fin_queued and connection.space > len(reply) + 2:
+            self.record.down += len(reply)
+            connection.send(frame(reply), time.monotonic())
+        self._finish(connection)
+
+    def on_writable(self, connection: Connection) -> None:
+        """Answers are small; nothing waits for room."""
+
+    def on_fin(self, connection: Connection) -> None:
+        self._finish(connection)
+
+    def _finish(self, connection: Connection) -> None:
+        if connection.fin_seen and not self._under_way:
+            connection.shutdown(time.monotonic())
+
+    def on_closed(self, connection: Connection, error: int) -> None:
+        self.record.outcome = "reset" if error else "closed"
+        self._on_end(self)

@@ -1,0 +1,226 @@
+"""One TCP flow between a connection of the stack and an upstream socket.
+
+    application -> stack -> on_data ----------> sock.send      what the socket does not take stays in the
+                            flush   <-- socket writable        connection; its window closes
+    upstream -> sock readable -> connection.send -> stack      a full send buffer stops the reading
+
+Each direction ends on its own: FIN becomes shutdown(SHUT_WR) and the other way round; RST becomes RST.
+No tasks and no streams: two callbacks a flow, bytes touched once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+
+from tunsmith.relay.report import FlowRecord
+from tunsmith.stack.tcp.connection import Connection
+
+SLICE = 1 << 18
+"""Bytes taken out of the connection at a time when the socket drains."""
+READS = 2
+"""Upstream reads before other flows get their turn."""
+_RST_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class TcpRelay:
+    """Handler of one connection and owner of one upstream socket. `on_end(relay)` is called once."""
+
+    __slots__ = (
+        "_blocked",
+        "_fd",
+        "_loop",
+        "_on_end",
+        "_paused",
+        "_pending",
+        "_recv",
+        "_send",
+        "_upstream_ended",
+        "connection",
+        "record",
+        "sock",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        record: FlowRecord,
+        on_end: Callable[[TcpRelay], None],
+    ) -> None:
+        self._loop = loop
+        self.sock = sock
+        self._fd = sock.fileno()
+        self._recv = sock.recv
+        self._send = sock.send
+        self.record = record
+        self._on_end = on_end
+        self.connection: Connection | None = None
+        self._pending: memoryview | None = None
+        self._blocked = False
+        """The socket takes no more; a writer callback is set."""
+        self._paused = False
+        """The connection takes no more; no reader callback is set."""
+        self._upstream_ended = False
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing from the application is still on its way to the upstream."""
+        connection = self.connection
+        return not self._blocked and (connection is None or not connection.readable_bytes)
+
+    def start(self, connection: Connection, early: bytes = b"") -> None:
+        """Begin: `early` bytes of the upstream go first."""
+        self.connection = connection
+        if early:
+            self.record.down += len(early)
+            connection.send(early, time.monotonic())
+        self._loop.add_reader(self._fd, self._on_upstream_readable)
+
+    # --- application to upstream ---
+
+    def on_established(self, connection: Connection) -> None:
+        """The application knows that it is connected; nothing to do."""
+
+    def on_data(self, connection: Connection, data: memoryview) -> int:
+        """Straight from the device buffer into the socket."""
+        if self._blocked:
+            return 0
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._fail(error)
+            return len(data)
+        record = self.record
+        record.up += sent
+        record.last = time.monotonic()
+        if sent < len(data):
+            self._blocked = True
+            self._loop.add_writer(self._fd, self._on_upstream_writable)
+        return sent
+
+    def _on_upstream_writable(self) -> None:
+        connection = self.connection
+        if connection is None:
+            return
+        now = time.monotonic()
+        try:
+            while self._pending or connection.readable_bytes:
+                if not self._pending:
+                    self._pending = memoryview(connection.read(SLICE, now))
+                sent = self._send(self._pending)
+                self.record.up += sent
+                self.record.last = now
+                self._pending = self._pending[sent:]
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        self._pending = None
+        self._blocked = False
+        self._loop.remove_writer(self._fd)
+        if connection.fin_seen:
+            self._end_upstream()
+
+    def on_fin(self, connection: Connection) -> None:
+        """The application closed its half; the upstream hears of it after the last byte."""
+        if not self._blocked:
+            self._end_upstream()
+
+    def _end_upstream(self) -> None:
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                self._fail(error)
+
+    # --- upstream to application ---
+
+    def _on_upstream_readable(self) -> None:
+        connection = self.connection
+        if connection is None:
+            return
+        sender = connection.sender
+        for _ in range(READS):
+            try:
+                data = self._recv(sender.super_segment)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._fail(error)
+                return
+            now = time.monotonic()
+            if not data:
+                self._upstream_ended = True
+                self._loop.remove_reader(self._fd)
+                connection.shutdown(now)
+                return
+            record = self.record
+            record.down += len(data)
+            record.last = now
+            connection.send(data, now)
+            if connection.space < sender.super_segment:
+                connection.want_write = self._paused = True
+                self._loop.remove_reader(self._fd)
+                return
+            if len(data) < sender.super_segment:
+                return
+
+    def on_writable(self, connection: Connection) -> None:
+        """The send buffer has room again."""
+        if self._paused and not self._upstream_ended:
+            self._paused = False
+            self._loop.add_reader(self._fd, self._on_upstream_readable)
+
+    # --- the end ---
+
+    def on_closed(self, connection: Connection, error: int) -> None:
+        """The connection is over: orderly, or by a reset that the upstream is to see as one."""
+        if self.record.outcome == "open":
+            self.record.outcome = "closed" if not error else _word(error)
+        self._close(reset=bool(error))
+
+    def _fail(self, error: OSError) -> None:
+        """The upstream broke off: RST to the application."""
+        self.record.outcome = f"upstream {_word(error.errno or 0)}"
+        connection = self.connection
+        self._close(reset=True)
+        if connection is not None:
+            connection.abort(time.monotonic())
+
+    def abort(self, outcome: str) -> None:
+        """End both sides at once, by RST."""
+        self.record.outcome = outcome
+        connection = self.connection
+        self._close(reset=True)
+        if connection is not None:
+            connection.abort(time.monotonic())
+
+    def _close(self, *, reset: bool) -> None:
+        if self._fd < 0:
+            return
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
+        self._fd = -1
+        if reset:
+            try:
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
+            except OSError:
+                pass
+        self.sock.close()
+        self.connection = None
+        self._on_end(self)
+
+
+def _word(code: int) -> str:
+    return {errno.ECONNRESET: "reset", errno.EPIPE: "reset", errno.ETIMEDOUT: "timeout"}.get(
+        code, os.strerror(code).lower() if code else "closed"
+    )

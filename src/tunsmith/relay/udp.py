@@ -1,0 +1,337 @@
+"""UDP between the application and an upstream: one upstream port per source port (RFC 4787 REQ-1).
+
+Datagrams that arrive in one batch for one peer and of one size leave in one system call (UDP_SEGMENT);
+super-datagrams of the device leave as they are. The other way, UDP_GRO and equal neighbours become one
+super-datagram into the device. A mapping lives as long as its kind of traffic says: a question without
+an answer 30 s, a conversation 120 s, QUIC 180 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections import Counter
+from ipaddress import ip_address
+
+from tunsmith.config import Limits
+from tunsmith.dial.base import Datagrams, Dialer
+from tunsmith.errors import DialError
+from tunsmith.flow import Target
+from tunsmith.relay.faults import icmp_for, outcome_of
+from tunsmith.relay.report import FlowRecord, Reporter
+from tunsmith.stack.stack import Stack
+from tunsmith.wire.icmp import IcmpError
+from tunsmith.wire.ip import IPV4, IpFamily
+
+GATHER_BYTES = 61440
+GATHER_COUNT = 64
+"""UDP_MAX_SEGMENTS of the kernel."""
+RECEIVES = 64
+"""Upstream reads before other flows get their turn."""
+WAITING = 32
+"""Datagrams kept while an upstream port is being opened."""
+QUIC_PORTS = frozenset({443, 8443})
+
+
+class UdpFlow:
+    """One source port talking to one destination."""
+
+    __slots__ = ("gathered", "gathered_bytes", "key", "mapping", "record", "size", "target")
+
+    def __init__(self, mapping: UdpMapping, key: bytes, target: Target, record: FlowRecord) -> None:
+        self.mapping = mapping
+        self.key = key
+        self.target = target
+        self.record = record
+        self.gathered: list[bytes] = []
+        self.gathered_bytes = 0
+        self.size = 0
+
+
+class UdpMapping:
+    """One source port of the application and its upstream port."""
+
+    __slots__ = ("datagrams", "family", "flows", "peers", "source", "waiting")
+
+    def __init__(self, family: IpFamily, source: bytes) -> None:
+        self.family = family
+        self.source = source
+        self.datagrams: Datagrams | None = None
+        self.flows: list[UdpFlow] = []
+        self.peers: dict[Target, tuple[bytes, UdpFlow]] = {}
+        """Upstream peer -> key of the packets to the application, and the flow they are counted for."""
+        self.waiting: list[tuple[UdpFlow, bytes, int]] = []
+
+
+class UdpRelay:
+    """All UDP of one engine. `name_of` gives the name behind a fake address."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        stack: Stack,
+        dialer: Dialer,
+        limits: Limits,
+        reporter: Reporter,
+        drops: Counter[str],
+    ) -> None:
+        self._loop = loop
+        self._stack = stack
+        self._dialer = dialer
+        self._limits = limits
+        self._reporter = reporter
+        self._drops = drops
+        self.flows: dict[bytes, UdpFlow] = {}
+        self.mappings: dict[bytes, UdpMapping] = {}
+        self._gathering: list[UdpFlow] = []
+
+    # --- application to upstream ---
+
+    def open(self, family: IpFamily, key: bytes, target: Target, record: FlowRecord) -> tuple[UdpFlow, bool]:
+        """A new flow. Returns it and whether its mapping is new and wants `dial`."""
+        n = family.address_length
+        source = key[:n] + key[2 * n : 2 * n + 2]
+        mapping = self.mappings.get(source)
+        fresh = mapping is None
+        if mapping is None:
+            mapping = self.mappings[source] = UdpMapping(family, source)
+        flow = UdpFlow(mapping, key, target, record)
+        mapping.flows.append(flow)
+        mapping.peers[target] = (family.swap(key), flow)
+        self.flows[key] = flow
+        return flow, fresh
+
+    async def dial(self, mapping: UdpMapping) -> None:
+        """Open the upstream port and send what waited; on failure tell the application."""
+        family = socket.AF_INET if mapping.family is IPV4 else socket.AF_INET6
+        try:
+            datagrams = await self._dialer.open_datagrams(family)
+        except DialError as error:
+            for flow in list(mapping.flows):
+                self._refuse(flow, icmp_for(error) or IcmpError.PORT)
+            self.end(mapping, outcome_of(error))
+            return
+        if self.mappings.get(mapping.source) is not mapping:
+            datagrams.close()
+            return
+        mapping.datagrams = datagrams
+        self._loop.add_reader(datagrams.fileno(), self._on_upstream_readable, mapping)
+        for flow, data, segment_size in mapping.waiting:
+            self._send(flow, [data], segment_size)
+        mapping.waiting.clear()
+
+    def on_datagram(self, flow: UdpFlow, data: memoryview, segment_size: int) -> None:
+        """Gather; `flush` sends. A super-datagram goes at once."""
+        mapping = flow.mapping
+        record = flow.record
+        length = len(data)
+        record.up += length
+        if mapping.datagrams is None:
+            if len(mapping.waiting) < WAITING:
+                mapping.waiting.append((flow, bytes(data), segment_size))
+            else:
+                self._drops["udp_waiting"] += 1
+            return
+        gathered = flow.gathered
+        if segment_size:
+            if gathered:
+                self._flush(flow)
+            self._send(flow, [data], segment_size)
+            return
+        if gathered:
+            if (
+                length > flow.size
+                or len(gathered) >= GATHER_COUNT
+                or flow.gathered_bytes + length > GATHER_BYTES
+            ):
+                self._flush(flow)
+                self._begin(flow, length)
+        else:
+            self._begin(flow, length)
+        gathered.append(bytes(data))
+        flow.gathered_bytes += length
+        if length < flow.size:
+            self._flush(flow)
+
+    def _begin(self, flow: UdpFlow, size: int) -> None:
+        flow.size = size
+        self._gathering.append(flow)
+
+    def flush(self) -> None:
+        """End of a batch: everything gathered leaves."""
+        if self._gathering:
+            for flow in self._gathering:
+                if flow.gathered:
+                    self._flush(flow)
+            self._gathering.clear()
+
+    def _flush(self, flow: UdpFlow) -> None:
+        gathered = flow.gathered
+        self._send(flow, gathered, flow.size if len(gathered) > 1 else 0)
+        gathered.clear()
+        flow.gathered_bytes = 0
+
+    def _send(self, flow: UdpFlow, parts: list[bytes] | list[memoryview], segment_size: int) -> None:
+        flow.record.last = time.monotonic()
+        datagrams = flow.mapping.datagrams
+        if datagrams is None:
+            return
+        try:
+            datagrams.send(parts, segment_size, flow.target)
+        except BlockingIOError:
+            self._drops["udp_upstream_full"] += len(parts)
+        except OSError as error:
+            self._drops["udp_send_failed"] += 1
+            self._tell_local_error(flow, error)
+
+    # --- upstream to application ---
+
+    def _on_upstream_readable(self, mapping: UdpMapping) -> None:
+        datagrams = mapping.datagrams
+        if datagrams is None:
+            return
+        receive = datagrams.receive
+        peer: Target | None = None
+        held: list[bytes] = []
+        size = held_bytes = 0
+        try:
+            for _ in range(RECEIVES):
+                data, segment_size, source = receive()
+                length = len(data)
+                if held:
+                    if (
+                        source is not peer
+                        or segment_size
+                        or length > size
+                        or held_bytes + length > GATHER_BYTES
+                        or len(held[-1]) < size
+                    ):
+                        self._deliver(mapping, peer, held, size)
+                        held = []
+                if segment_size:
+                    self._deliver(mapping, source, [data], segment_size)
+                    continue
+                if not held:
+                    peer, size, held_bytes = source, length, 0
+                held.append(data)
+                held_bytes += length
+        except BlockingIOError:
+            pass
+        except EOFError:
+            self.end(mapping, "proxy closed the association")
+            return
+        except OSError:
+            self._drops["udp_receive_failed"] += 1
+        if held:
+            self._deliver(mapping, peer, held, size)
+        for fault in datagrams.faults():
+            self._on_fault(mapping, fault.target, fault.icmp_type, fault.icmp_code, fault.mtu)
+
+    def _deliver(self, mapping: UdpMapping, peer: Target | None, parts: list[bytes], size: int) -> None:
+        if peer is None:
+            return
+        known = mapping.peers.get(peer) or self._meet(mapping, peer)
+        if known is None:
+            return
+        key, flow = known
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        record = flow.record
+        record.down += len(data)
+        record.last = time.monotonic()
+        self._stack.send_datagram(mapping.family, key, data, size if len(data) > size else 0)
+
+    def _meet(self, mapping: UdpMapping, peer: Target) -> tuple[bytes, UdpFlow] | None:
+        """A peer the application never wrote to by this address. If it wrote to a name at that port, the
+        proxy has resolved it: the answer comes from the fake address. Otherwise a stranger, let through
+        (endpoint-independent filtering, RFC 4787 §5)."""
+        family = mapping.family
+        n = family.address_length
+        claimed = {id(flow) for target, (_, flow) in mapping.peers.items() if target is not flow.target}
+        named = [
+            flow
+            for flow in mapping.flows
+            if flow.target.is_name and flow.target.port == peer.port and id(flow) not in claimed
+        ]
+        if named:
+            flow = max(named, key=lambda candidate: candidate.record.last)
+            known = (family.swap(flow.key), flow)
+        else:
+            try:
+                address = ip_address(peer.host).packed
+            except ValueError:
+                address = b""
+            if len(address) != n or not mapping.flows:
+                self._drops["udp_stranger"] += 1
+                return None
+            key = family.key(
+                address, peer.port, mapping.source[:n], int.from_bytes(mapping.source[n:], "big")
+            )
+            known = (key, mapping.flows[0])
+        if len(mapping.peers) > 1024:
+            self._drops["udp_peers"] += 1
+            return known
+        mapping.peers[peer] = known
+        return known
+
+    # --- faults ---
+
+    def _on_fault(self, mapping: UdpMapping, peer: Target, icmp_type: int, code: int, mtu: int) -> None:
+        known = mapping.peers.get(peer)
+        if known is None:
+            return
+        family = mapping.family
+        for error in IcmpError:
+            if error.code(family) == (icmp_type, code):
+                self._refuse(known[1], error, mtu)
+                return
+
+    def _tell_local_error(self, flow: UdpFlow, error: OSError) -> None:
+        from tunsmith.dial.errnos import dial_error
+
+        meaning = icmp_for(dial_error(error.errno or 0, flow.target))
+        self._refuse(flow, meaning or IcmpError.PORT)
+
+    def _refuse(self, flow: UdpFlow, error: IcmpError, mtu: int = 0) -> None:
+        flow.record.outcome = error.name.lower().replace("_", " ") + " unreachable"
+        self._stack.send_datagram_error(
+            flow.mapping.family, flow.key, error, time.monotonic(), mtu=mtu, length=flow.size
+        )
+
+    # --- the end ---
+
+    def expire(self, now: float) -> None:
+        """Close mappings that have been idle for longer than their kind allows."""
+        limits = self._limits
+        for mapping in list(self.mappings.values()):
+            last = max(flow.record.last for flow in mapping.flows)
+            if any(flow.target.port in QUIC_PORTS and flow.record.down for flow in mapping.flows):
+                limit = limits.udp_quic
+            elif any(flow.record.down and flow.record.up for flow in mapping.flows):
+                limit = limits.udp_two_way
+            else:
+                limit = limits.udp_one_shot
+            if now - last >= limit:
+                self.end(mapping, "idle")
+
+    def end(self, mapping: UdpMapping, outcome: str) -> None:
+        """Close the upstream port and every flow on it."""
+        self.mappings.pop(mapping.source, None)
+        if mapping.datagrams is not None:
+            self._loop.remove_reader(mapping.datagrams.fileno())
+            mapping.datagrams.close()
+            mapping.datagrams = None
+        now = time.monotonic()
+        for flow in mapping.flows:
+            self.flows.pop(flow.key, None)
+            record = flow.record
+            record.ended = now
+            if record.outcome == "open":
+                record.outcome = outcome
+            self._reporter.flow_ended(record)
+        mapping.flows.clear()
+
+    def close(self) -> None:
+        """End everything."""
+        for mapping in list(self.mappings.values()):
+            self.end(mapping, "closed")

@@ -1,0 +1,63 @@
+"""What a stack is built with. Defaults follow Linux and the RFCs named beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tunsmith.stack.tcp.congestion import NewReno
+
+if TYPE_CHECKING:
+    from tunsmith.stack.tcp.congestion import Congestion
+
+
+@dataclass(frozen=True, slots=True)
+class StackConfig:
+    """Constructor arguments of a Stack; times in seconds, sizes in bytes."""
+
+    mtu: int = 1500
+    offload: bool = True
+    """The device takes super-segments and partial checksums. False: every packet leaves complete and
+    no longer than `mtu`."""
+    isn_secret: bytes = b"tunsmith"
+    """Key of the initial sequence numbers (RFC 6528). Random in production, fixed in tests."""
+    any_destination: bool = True
+    """Accept packets to any address and answer from it; else only to `addresses`."""
+    addresses: tuple[bytes, ...] = ()
+    timestamps: bool = True
+    sack: bool = True
+    window_scaling: bool = True
+    receive_buffer: int = 1 << 20
+    send_buffer: int = 1 << 20
+    initial_window: int = 10
+    """Segments, RFC 6928."""
+    congestion: Callable[[int, int], Congestion] = field(default=NewReno)
+    """Called with MSS and initial window in bytes, once a connection."""
+    initial_rto: float = 1.0
+    min_rto: float = 0.2
+    """RFC 6298 (2.4) says 1 s; every stack in use says 200 ms: docs/adr/0004."""
+    max_rto: float = 120.0
+    delayed_ack: float = 0.04
+    """RFC 9293 §3.8.6.3 allows 500 ms; Linux waits 40."""
+    retries: int = 15
+    """Retransmissions of one segment before the connection times out (Linux tcp_retries2)."""
+    synack_retries: int = 5
+    syn_retries: int = 6
+    time_wait: float = 60.0
+    time_wait_limit: int = 8192
+    """TIME-WAIT records kept; the oldest goes first."""
+    fin_wait_2: float = 60.0
+    """How long a connection that its owner closed waits for the peer's FIN."""
+    pending_limit: int = 4096
+    """Flow requests not yet answered, in all."""
+    pending_per_source: int = 1024
+    """Flow requests not yet answered, from one source address."""
+    connection_limit: int = 65536
+    challenge_ack_rate: float = 100.0
+    """Challenge ACKs a second, RFC 5961 §7."""
+    icmp_rate: float = 1000.0
+    icmp_burst: float = 50.0
+    """ICMP errors a second and at once, RFC 1812 §4.3.2.8, RFC 4443 §2.4 f."""
+    no_delay: bool = True
+    """False: Nagle's algorithm (RFC 9293 §3.7.4) for connections that do not say otherwise."""

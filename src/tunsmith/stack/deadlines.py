@@ -1,0 +1,68 @@
+"""All timers of a stack behind one question: when is something due next?
+
+A heap of (due time, tie-breaker, connection). A connection has at most one entry that counts, whose time
+is never later than its earliest timer. Entries that turn out to be early are put back when they surface,
+so arming a timer for later costs nothing and arming it for sooner one push.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Protocol
+
+from tunsmith.stack.tcp.timers import NEVER
+
+
+class Timed(Protocol):
+    """Something with timers: `scheduled` is the time of its entry here, NEVER without one."""
+
+    timers: list[float]
+    scheduled: float
+
+    def on_timeout(self, now: float) -> None:
+        """Run every timer that is due and disarm or re-arm it."""
+
+
+class Deadlines:
+    """Due times of any number of Timed objects."""
+
+    __slots__ = ("_heap", "_order", "on_earlier")
+
+    def __init__(self) -> None:
+        self.on_earlier: Callable[[float], None] | None = None
+        """Called with the new earliest time whenever it moves forward, so that the owner can set its alarm."""
+        self._heap: list[tuple[float, int, Timed]] = []
+        self._order = 0
+
+    def schedule(self, timed: Timed, due: float) -> None:
+        """Make sure `timed` is looked at no later than `due`."""
+        if due < timed.scheduled:
+            timed.scheduled = due
+            self._order += 1
+            heappush(self._heap, (due, self._order, timed))
+            if self.on_earlier is not None and self._heap[0][2] is timed:
+                self.on_earlier(due)
+
+    def earliest(self) -> float | None:
+        """The exact time of the earliest armed timer, or None."""
+        heap = self._heap
+        while heap:
+            due, _, timed = heap[0]
+            real = min(timed.timers)
+            if due == timed.scheduled and due == real:
+                return due
+            heappop(heap)
+            if due == timed.scheduled:
+                timed.scheduled = NEVER
+                if real < NEVER:
+                    self.schedule(timed, real)
+        return None
+
+    def run(self, now: float) -> None:
+        """Let everything that is due at `now` happen; afterwards nothing is due."""
+        while (due := self.earliest()) is not None and due <= now:
+            _, _, timed = heappop(self._heap)
+            timed.scheduled = NEVER
+            timed.on_timeout(now)
+            self.schedule(timed, min(timed.timers))

@@ -1,0 +1,317 @@
+"""The careful path into the stack: whatever is not a plain TCP or UDP packet.
+
+IPv4 options are stepped over (source routes refused, RFC 7126), IPv6 extension headers walked, fragments
+put together; what comes out is a plain packet that takes the fast path like any other. ICMP ends here.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from tunsmith.errors import WireError
+from tunsmith.stack.events import DatagramError, Echo
+from tunsmith.stack.extensions import Fragment, ParameterProblem, walk
+from tunsmith.stack.reassembly import Reassembler
+from tunsmith.stack.tcp.timers import NEVER
+from tunsmith.wire.checksum import ones_sum, pseudo_sum
+from tunsmith.wire.icmp import ECHO_REQUEST, HEADER_LENGTH, ICMP, IcmpError, build_icmp, is_error
+from tunsmith.wire.ip import IPV4, IPV6, IpFamily, IpHeader, parse_ip
+from tunsmith.wire.vnet import PLAIN, VNET_HDR_LEN
+
+if TYPE_CHECKING:
+    from tunsmith.stack.stack import Stack
+
+TCP, UDP = 6, 17
+SOURCE_ROUTES = (131, 137)
+"""IPv4 options LSRR and SSRR: dropped, RFC 7126 §4.3, §4.4."""
+
+FATAL_WHILE_OPENING = {
+    IcmpError.NETWORK: errno.ENETUNREACH,
+    IcmpError.HOST: errno.EHOSTUNREACH,
+    IcmpError.PORT: errno.ECONNREFUSED,
+    IcmpError.PROTOCOL: errno.ECONNREFUSED,
+    IcmpError.PROHIBITED: errno.EHOSTUNREACH,
+    IcmpError.TIME_EXCEEDED: errno.EHOSTUNREACH,
+}
+
+
+class Input:
+    """Reassembly and ICMP of one stack. A Timed: its timer is the reassembly deadline."""
+
+    __slots__ = ("fragment_id", "reassembler", "scheduled", "stack", "timers")
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.reassembler = Reassembler(stack.drops)
+        self.timers = [NEVER]
+        self.scheduled = NEVER
+        self.fragment_id = 0
+
+    def verify(
+        self, family: IpFamily, frame: memoryview, start: int, end: int, key: bytes, protocol: int
+    ) -> bool:
+        """Check the IPv4 header and the upper-layer checksum over [start, end). Counts a failure."""
+        drops = self.stack.drops
+        if family is IPV4 and ones_sum(frame[VNET_HDR_LEN:start]):
+            drops["ip_checksum"] += 1
+            return False
+        if (pseudo_sum(key[:-4], protocol, end - start) + ones_sum(frame[start:end])) % 0xFFFF:
+            drops["tcp_checksum" if protocol == TCP else "udp_checksum"] += 1
+            return False
+        return True
+
+    def receive(self, frame: memoryview, now: float) -> None:
+        """A frame off the fast path, cut to its length."""
+        stack = self.stack
+        packet = frame[VNET_HDR_LEN:]
+        try:
+            header = parse_ip(packet)
+        except WireError as error:
+            stack.drops[error.reason] += 1
+            return
+        packet = packet[: header.total_length]
+        try:
+            if header.family is IPV4:
+                self._receive_ipv4(frame, packet, header, now)
+            else:
+                self._receive_ipv6(frame, packet, header, now)
+        except ParameterProblem as problem:
+            stack.drops[problem.reason] += 1
+            if problem.code != 0 or header.destination[0] != 0xFF:
+                self._parameter_problem(header, packet, problem, now)
+        except WireError as error:
+            stack.drops[error.reason] += 1
+
+    def _parameter_problem(
+        self, header: IpHeader, packet: memoryview, problem: ParameterProblem, now: float
+    ) -> None:
+        """ICMPv6 type 4 carries the code of the fault, not that of the table."""
+        stack = self.stack
+        if header.family is not IPV6 or not stack.icmp_errors.allow(now):
+            return
+        room = IPV6.minimum_mtu - IPV6.header_length - HEADER_LENGTH
+        stack.emit(
+            (
+                PLAIN,
+                build_icmp(
+                    IPV6,
+                    header.destination,
+                    header.source,
+                    4,
+                    problem.code,
+                    problem.pointer,
+                    packet[:room],
+                ),
+            )
+        )
+
+    def _receive_ipv4(self, frame: memoryview, packet: memoryview, header: IpHeader, now: float) -> None:
+        length = header.header_length
+        if any(kind in SOURCE_ROUTES for kind in _ipv4_options(packet[20:length])):
+            raise WireError("ip_source_route")
+        payload = packet[length:]
+        if header.fragment_offset or header.more_fragments:
+            whole = self._reassemble(
+                header.source + header.destination + packet[4:6].tobytes() + packet[9:10].tobytes(),
+                packet[:length],
+                Fragment(header.fragment_offset, header.more_fragments, header.identification),
+                payload,
+                now,
+            )
+            if whole is None:
+                return
+            payload = memoryview(whole[1])
+            self._pass_on(header, header.protocol, payload, PLAIN, now)
+            return
+        self._pass_on(header, header.protocol, payload, bytes(frame[:VNET_HDR_LEN]), now)
+
+    def _receive_ipv6(self, frame: memoryview, packet: memoryview, header: IpHeader, now: float) -> None:
+        chain = walk(packet, multicast=header.destination[0] == 0xFF)
+        vnet = bytes(frame[:VNET_HDR_LEN])
+        if chain.fragment is not None:
+            key = header.source + header.destination + chain.fragment.identification.to_bytes(4, "big")
+            # The header kept with the datagram ends before the fragment header and says what follows it.
+            front = bytearray(packet[: chain.offset - 8])
+            front[_next_header_at(packet, chain.offset - 8)] = chain.protocol
+            whole = self._reassemble(key, front, chain.fragment, packet[chain.offset :], now)
+            if whole is None:
+                return
+            packet = memoryview(whole[0] + whole[1])
+            chain = walk(packet, _next_header_at(packet, len(whole[0])), len(whole[0]))
+            if chain.fragment is not None:
+                raise WireError("fragment_nested")
+            vnet = PLAIN
+        self._pass_on(header, chain.protocol, packet[chain.offset :], vnet, now, chain.named_at)
+
+    def _reassemble(
+        self,
+        key: bytes,
+        header: memoryview | bytearray,
+        fragment: Fragment,
+        payload: memoryview,
+        now: float,
+    ) -> tuple[bytes, bytes] | None:
+        whole = self.reassembler.add(key, header, fragment.offset, fragment.more, payload, now)
+        self._arm()
+        return whole
+
+    def _arm(self) -> None:
+        due = self.reassembler.next_deadline()
+        self.timers[0] = NEVER if due is None else due
+        self.stack.deadlines.schedule(self, self.timers[0])
+
+    def on_timeout(self, now: float) -> None:
+        """Datagrams that never became whole: time exceeded, if their beginning came (RFC 792, RFC 4443 §3.3)."""
+        for quoted in self.reassembler.expire(now):
+            header_at = 12 if quoted[0] >> 4 == 4 else 8
+            length = 4 if header_at == 12 else 16
+            source = quoted[header_at : header_at + length]
+            destination = quoted[header_at + length : header_at + 2 * length]
+            family = IPV4 if length == 4 else IPV6
+            self.stack.send_error(family, destination, source, IcmpError.REASSEMBLY, quoted, now)
+        self._arm()
+
+    def _pass_on(
+        self, header: IpHeader, protocol: int, payload: memoryview, vnet: bytes, now: float, named_at: int = 6
+    ) -> None:
+        """A whole payload: TCP and UDP go back to the fast path behind a plain header."""
+        family = header.family
+        if protocol in (TCP, UDP):
+            plain = family.header(header.source, header.destination, protocol, len(payload), ttl=header.ttl)
+            self.stack.receive(plain + bytes(payload), now, vnet=vnet)
+        elif protocol == family.icmp:
+            self._receive_icmp(header, payload, now)
+        else:
+            self.stack.drops["protocol_unknown"] += 1
+            if family is IPV4:
+                plain = family.header(
+                    header.source, header.destination, protocol, len(payload), ttl=header.ttl
+                )
+                self.stack.send_error(
+                    family,
+                    header.destination,
+                    header.source,
+                    IcmpError.PROTOCOL,
+                    plain + bytes(payload[:64]),
+                    now,
+                )
+            else:
+                raise ParameterProblem("protocol_unknown", 1, named_at)
+
+    def _receive_icmp(self, header: IpHeader, message: memoryview, now: float) -> None:
+        family = header.family
+        if len(message) < HEADER_LENGTH:
+            raise WireError("icmp_short")
+        total = ones_sum(message)
+        if family is IPV6:
+            total += pseudo_sum(header.source + header.destination, family.icmp, len(message))
+        if total % 0xFFFF:
+            raise WireError("icmp_checksum")
+        icmp_type, code, _, rest = ICMP.unpack_from(message)
+        if icmp_type == ECHO_REQUEST[family]:
+            self.stack.handler.on_echo(
+                Echo(
+                    family,
+                    header.source,
+                    header.destination,
+                    rest >> 16,
+                    rest & 0xFFFF,
+                    header.ttl,
+                    bytes(message[HEADER_LENGTH:]),
+                )
+            )
+        elif is_error(family, icmp_type):
+            self._receive_error(family, icmp_type, code, rest, message[HEADER_LENGTH:], now)
+        else:
+            self.stack.drops["icmp_ignored"] += 1
+
+    def _receive_error(
+        self, family: IpFamily, icmp_type: int, code: int, rest: int, quoted: memoryview, now: float
+    ) -> None:
+        """An error about a packet of ours; the quote must name a flow we have (RFC 5927 §4)."""
+        n = family.header_length
+        if len(quoted) < n + 8 or quoted[0] != (0x45 if family is IPV4 else quoted[0] & 15 | 0x60):
+            raise WireError("icmp_quote")
+        protocol = quoted[9] if family is IPV4 else quoted[6]
+        addresses_at = n - 2 * family.address_length
+        key = bytes(quoted[addresses_at : n + 4])
+        error = _meaning(family, icmp_type, code)
+        if protocol == TCP:
+            connection = self.stack.connections.get(family.swap(key))
+            if connection is None:
+                raise WireError("icmp_no_connection")
+            seq = int.from_bytes(quoted[n + 4 : n + 8], "big")
+            mtu = 0
+            if error is IcmpError.TOO_BIG:
+                mtu = rest & 0xFFFF if family is IPV4 else rest
+                mtu = mtu or family.minimum_mtu
+            elif error is None:
+                return
+            connection.on_icmp_error(FATAL_WHILE_OPENING.get(error, errno.EHOSTUNREACH), seq, mtu, now)
+        elif protocol == UDP:
+            self.stack.handler.on_datagram_error(DatagramError(family, *family.split(key), error))
+
+    def send_fragments(self, family: IpFamily, key: bytes, protocol: int, payload: bytes) -> None:
+        """Send a datagram that is longer than the MTU as fragments: RFC 791 §3.2, RFC 8200 §4.5."""
+        n = family.address_length
+        source, destination = key[:n], key[n : 2 * n]
+        extra = 0 if family is IPV4 else 8
+        step = (self.stack.config.mtu - family.header_length - extra) // 8 * 8
+        self.fragment_id = identification = (self.fragment_id + 1) & 0xFFFFFFFF
+        if len(payload) > 65535 - family.header_length - extra:
+            self.stack.drops["datagram_too_long"] += 1
+            return
+        for offset in range(0, len(payload), step):
+            piece = payload[offset : offset + step]
+            more = offset + step < len(payload)
+            if family is IPV4:
+                field = offset // 8 | (0x2000 if more else 0)
+                header = family.header(
+                    source,
+                    destination,
+                    protocol,
+                    len(piece),
+                    identification=identification & 0xFFFF,
+                    fragment=field,
+                )
+            else:
+                header = family.header(source, destination, 44, 8 + len(piece))
+                header += bytes((protocol, 0)) + (offset | more).to_bytes(2, "big")
+                header += identification.to_bytes(4, "big")
+            self.stack.emit((PLAIN + header, piece))
+
+
+def _next_header_at(packet: memoryview | bytes, end: int) -> int:
+    """Where, in a chain of extension headers that ends at `end`, the last next-header field lies."""
+    at, offset = 6, 40
+    while offset < end:
+        at, offset = offset, offset + 8 + 8 * packet[offset + 1]
+    return at
+
+
+def _ipv4_options(options: memoryview) -> list[int]:
+    """The option kinds in an IPv4 header. Raises WireError for a list that does not add up."""
+    kinds: list[int] = []
+    at = 0
+    while at < len(options) and options[at]:
+        if options[at] == 1:
+            at += 1
+            continue
+        if at + 1 >= len(options) or options[at + 1] < 2:
+            raise WireError("ip_options")
+        kinds.append(options[at])
+        at += options[at + 1]
+    if at > len(options):
+        raise WireError("ip_options")
+    return kinds
+
+
+def _meaning(family: IpFamily, icmp_type: int, code: int) -> IcmpError | None:
+    """The error that a type and code stand for; None where it is only a hint."""
+    for error in IcmpError:
+        if error.code(family) == (icmp_type, code):
+            return error
+    if family is IPV4 and icmp_type == 3 and code in (9, 10):
+        return IcmpError.PROHIBITED
+    return IcmpError.HOST if icmp_type == (3 if family is IPV4 else 1) else None

@@ -1,0 +1,505 @@
+"""The IP host: demultiplexing, and everything that is not inside one TCP connection.
+
+    receive_frame ── TCP ── connection.on_segment | FlowRequest | TIME-WAIT | RST
+                  ├─ UDP ── handler.on_datagram
+                  └─ rest ─ fragments, options, extension headers, ICMP: the careful path (input.py)
+
+Pure: packets and the time come in, frames go out through `emit`, events through handlers (events.py).
+A frame is a virtio header and an IP packet (wire/vnet.py). Peers cannot make it raise: what is wrong with
+a packet is counted in `drops` under a fixed word.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from tunsmith.stack.config import StackConfig
+from tunsmith.stack.deadlines import Deadlines
+from tunsmith.stack.events import ConnectionHandler, Echo, Event, EventQueue, StackHandler
+from tunsmith.stack.input import Input
+from tunsmith.stack.ratelimit import RateLimit
+from tunsmith.stack.request import FlowRequest
+from tunsmith.stack.tcp.connection import Connection
+from tunsmith.stack.tcp.segments import bare_segment, reset_for
+from tunsmith.stack.tcp.state import State
+from tunsmith.stack.tcp.timewait import TimeWait, TimeWaitTable
+from tunsmith.wire.checksum import ones_sum, partial, pseudo_sum
+from tunsmith.wire.icmp import ECHO_REPLY, ICMP, IcmpError, build_error, build_icmp
+from tunsmith.wire.ip import IPV4, IPV6, WHOLE, IpFamily
+from tunsmith.wire.offload import segment
+from tunsmith.wire.tcp import ACK, FIN, RST, SYN, TIMESTAMP_WORD, TcpOptions, build_options, parse_options
+from tunsmith.wire.udp import CHECKSUM_OFFSET as UDP_CHECKSUM_OFFSET
+from tunsmith.wire.udp import UDP
+from tunsmith.wire.vnet import GSO_NONE, GSO_UDP_L4, NEEDS_CSUM, PLAIN, VNET, VNET_HDR_LEN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Parts = tuple[bytes | memoryview, ...]
+Emit = Callable[[Parts], None]
+
+TCP_PROTOCOL = 6
+UDP_PROTOCOL = 17
+ROOM = 96
+"""Bytes that must be readable behind any frame, so that one fixed layout can be unpacked."""
+
+
+class Stack:
+    """A host made of packets. Without `emit`, frames are kept for `frames_to_send`; without `handler`,
+    events are kept for `poll_event`. All times are the owner's monotonic seconds."""
+
+    def __init__(
+        self,
+        config: StackConfig | None = None,
+        *,
+        emit: Emit | None = None,
+        handler: StackHandler | None = None,
+    ) -> None:
+        self.config = config = config or StackConfig()
+        self.queue = EventQueue()
+        self.outbox: deque[bytes] = deque()
+        self.handler: StackHandler = handler or self.queue
+        device: Emit = emit or self._keep
+        self.emit: Emit = device if config.offload else _Segmenting(device)
+        self.drops: Counter[str] = Counter()
+        self.connections: dict[bytes, Connection] = {}
+        self.requests: dict[bytes, FlowRequest] = {}
+        self.requests_by_source: Counter[bytes] = Counter()
+        self.deadlines = Deadlines()
+        self.time_waits = TimeWaitTable(config.time_wait_limit)
+        self.challenges = RateLimit(config.challenge_ack_rate, config.challenge_ack_rate)
+        self.icmp_errors = RateLimit(config.icmp_rate, config.icmp_burst)
+        self.input = Input(self)
+        self.batching = False
+        self.acks_due: list[Connection] = []
+
+    # --- the clock and the wire ---
+
+    def next_deadline(self) -> float | None:
+        """The exact time of the earliest timer, or None."""
+        return self.deadlines.earliest()
+
+    def handle_timeout(self, now: float) -> None:
+        """Run what is due; afterwards nothing is."""
+        self.deadlines.run(now)
+
+    def poll_event(self) -> Event | None:
+        """The next event, when no handler was given."""
+        return self.queue.events.popleft() if self.queue.events else None
+
+    def frames_to_send(self) -> Iterator[bytes]:
+        """Drain what is to be sent, in order, when no `emit` was given."""
+        while self.outbox:
+            yield self.outbox.popleft()
+
+    def _keep(self, parts: Parts) -> None:
+        self.outbox.append(b"".join(parts))
+
+    @contextmanager
+    def batch(self, now: float) -> Iterator[None]:
+        """Packets received inside belong together: ACKs due leave once, at the end."""
+        self.batching = True
+        try:
+            yield
+        finally:
+            self.end_batch(now)
+
+    def end_batch(self, now: float) -> None:
+        """Send the ACKs that waited for the end of the batch."""
+        self.batching = False
+        if self.acks_due:
+            for connection in self.acks_due:
+                connection.ack_queued = False
+                if connection.receiver.unacked and connection.state is not State.CLOSED:
+                    connection.send_ack(now)
+            self.acks_due.clear()
+
+    def receive(self, packet: bytes, now: float, *, vnet: bytes = PLAIN) -> None:
+        """One IP packet. `vnet` is its virtio header: what is known of its checksum and segments."""
+        frame = b"".join((vnet, packet, bytes(ROOM)))
+        self.receive_frame(memoryview(frame), VNET_HDR_LEN + len(packet), now)
+
+    def receive_frame(self, frame: memoryview, length: int, now: float) -> None:
+        """One frame in the first `length` bytes of `frame`, which has at least ROOM bytes behind them.
+        The buffer is the caller's again after the call. Never raises for anything a peer can send."""
+        first = frame[VNET_HDR_LEN]
+        if first == 0x45:
+            family, protocol = IPV4, frame[VNET_HDR_LEN + 9]
+        elif first >> 4 == 6:
+            family, protocol = IPV6, frame[VNET_HDR_LEN + 6]
+        else:
+            self.input.receive(frame[:length], now)
+            return
+        if protocol == TCP_PROTOCOL:
+            self._receive_tcp(family, frame, length, now)
+        elif protocol == UDP_PROTOCOL:
+            self._receive_udp(family, frame, length, now)
+        else:
+            self.input.receive(frame[:length], now)
+
+    # --- TCP ---
+
+    def _receive_tcp(self, family: IpFamily, frame: memoryview, length: int, now: float) -> None:
+        (
+            vouched,
+            ip_length,
+            fragment,
+            _,
+            key,
+            seq,
+            ack,
+            offset_flags,
+            window,
+            option_word,
+            tsval,
+            tsecr,
+        ) = family.tcp_layout.unpack_from(frame)
+        start = VNET_HDR_LEN + family.header_length
+        end = VNET_HDR_LEN + ip_length + family.length_bias
+        text = start + (offset_flags >> 12) * 4
+        if fragment not in WHOLE:
+            self.input.receive(frame[:length], now)
+            return
+        if end > length or text > end or offset_flags < 0x5000:
+            self.drops["tcp_length"] += 1
+            return
+        if not vouched and not self.input.verify(family, frame, start, end, key, TCP_PROTOCOL):
+            return
+        flags = offset_flags & 0xFF
+        connection = self.connections.get(key)
+        options = None
+        if option_word == TIMESTAMP_WORD and text - start >= 32:
+            if text - start > 32:
+                options = parse_options(frame[start + 20 : text])
+            if connection is not None:
+                connection.on_segment(seq, ack, flags, window, tsval, tsecr, options, frame[text:end], now)
+                return
+            stamp: int | None = tsval
+        else:
+            stamp = None
+            tsecr = 0
+            if text - start > 20:
+                options = parse_options(frame[start + 20 : text])
+                if options.timestamp is not None:
+                    stamp, tsecr = options.timestamp
+            if connection is not None:
+                connection.on_segment(seq, ack, flags, window, stamp, tsecr, options, frame[text:end], now)
+                return
+        self._receive_stray(family, key, seq, ack, flags, stamp, options, end - text, now)
+
+    def _receive_stray(
+        self,
+        family: IpFamily,
+        key: bytes,
+        seq: int,
+        ack: int,
+        flags: int,
+        tsval: int | None,
+        options: TcpOptions | None,
+        length: int,
+        now: float,
+    ) -> None:
+        """A segment without a connection: TIME-WAIT, LISTEN or CLOSED. RFC 9293 §3.10.7.1, §3.10.7.2."""
+        request = self.requests.get(key)
+        if request is not None:
+            if flags & RST and (seq - request.isn - 1) & 0xFFFFFFFF < 65536:
+                request.cancelled = True
+                self.withdraw(request)
+            return
+        record = self.time_waits.records.get(key)
+        if record is not None:
+            if not (flags & SYN and not flags & (ACK | RST) and record.may_reopen(seq, tsval)):
+                self._answer_from_time_wait(record, key, flags, now)
+                return
+            self.time_waits.remove(key)
+        if flags & RST:
+            return
+        if flags & SYN and not flags & (ACK | FIN):
+            self._request(family, key, seq, options or TcpOptions())
+            return
+        self.drops["tcp_no_connection"] += 1
+        self.emit((reset_for(family, key, seq, ack, flags, length + bool(flags & SYN) + bool(flags & FIN)),))
+
+    def _request(self, family: IpFamily, key: bytes, isn: int, options: TcpOptions) -> None:
+        source, _, destination, port = family.split(key)
+        config = self.config
+        if not config.any_destination and destination not in config.addresses:
+            self.drops["not_our_address"] += 1
+            return
+        if not port or not self._is_unicast(source):
+            self.drops["martian"] += 1
+            return
+        if (
+            len(self.requests) >= config.pending_limit
+            or self.requests_by_source[source] >= config.pending_per_source
+        ):
+            self.drops["syn_flood"] += 1  # silence: a real client tries again, RFC 4987 §3
+            return
+        request = FlowRequest(self, family, key, isn, options)
+        self.requests[key] = request
+        self.requests_by_source[source] += 1
+        self.handler.on_flow(request)
+
+    @staticmethod
+    def _is_unicast(address: bytes) -> bool:
+        if len(address) == 4:
+            return 0 < address[0] < 224
+        return address[0] != 0xFF and any(address)
+
+    def _answer_from_time_wait(self, record: TimeWait, key: bytes, flags: int, now: float) -> None:
+        """RST is ignored (RFC 1337); anything else is told, at a bounded rate, where we were."""
+        if flags & RST or not self.challenges.allow(now):
+            return
+        options = b""
+        if record.ts_recent is not None:
+            stamp = (int(now * 1000) + record.ts_offset) & 0xFFFFFFFF
+            options = build_options(TcpOptions(timestamp=(stamp, record.ts_recent)))
+        frame = bare_segment(
+            record.family,
+            record.family.swap(key),
+            record.snd_nxt,
+            record.rcv_nxt,
+            ACK,
+            record.window,
+            options,
+        )
+        self.emit((frame,))
+
+    def accept(
+        self, request: FlowRequest, handler: ConnectionHandler | None, now: float
+    ) -> Connection | None:
+        """See FlowRequest.accept."""
+        if not self.withdraw(request):
+            return None
+        if len(self.connections) >= self.config.connection_limit:
+            self.drops["connection_limit"] += 1
+            self._reset(request)
+            return None
+        connection = Connection(
+            self,
+            request.family,
+            request.key,
+            self.initial_sequence(request.key, now),
+            request.isn,
+            handler or self.queue,
+        )
+        connection.negotiate(request.options, self.mss(request.family))
+        connection.start_congestion()
+        self.connections[request.key] = connection
+        connection.send_syn(SYN | ACK, now)
+        return connection
+
+    def refuse(self, request: FlowRequest, now: float, error: IcmpError | None = None) -> None:
+        """See FlowRequest.refuse and FlowRequest.unreachable."""
+        if not self.withdraw(request):
+            return
+        if error is None:
+            self._reset(request)
+            return
+        family = request.family
+        source, _, destination, _ = family.split(request.key)
+        syn = bare_segment(family, request.key, request.isn, 0, SYN)[VNET_HDR_LEN:]
+        self.send_error(family, destination, source, error, syn, now)
+
+    def _reset(self, request: FlowRequest) -> None:
+        self.emit((reset_for(request.family, request.key, request.isn, 0, SYN, 1),))
+
+    def withdraw(self, request: FlowRequest) -> bool:
+        """Forget `request`; False when it was already answered or cancelled."""
+        if self.requests.get(request.key) is not request:
+            return False
+        del self.requests[request.key]
+        source = request.source[0]
+        self.requests_by_source[source] -= 1
+        if not self.requests_by_source[source]:
+            del self.requests_by_source[source]
+        return True
+
+    def connect(
+        self,
+        source: bytes,
+        source_port: int,
+        destination: bytes,
+        destination_port: int,
+        now: float,
+        handler: ConnectionHandler | None = None,
+    ) -> Connection | None:
+        """Active open from any address and port, RFC 9293 §3.10.1. None when that pair of ends is in use."""
+        family = IPV4 if len(destination) == 4 else IPV6
+        key = family.key(destination, destination_port, source, source_port)
+        if key in self.connections or key in self.requests or key in self.time_waits.records:
+            return None
+        connection = Connection(self, family, key, self.initial_sequence(key, now), -1, handler or self.queue)
+        connection.state = State.SYN_SENT
+        self.connections[key] = connection
+        connection.send_syn(SYN, now)
+        return connection
+
+    def mss(self, family: IpFamily) -> int:
+        """The largest segment our link carries."""
+        return self.config.mtu - family.header_length - 20
+
+    def initial_sequence(self, key: bytes, now: float) -> int:
+        """RFC 6528: a 4 µs clock plus a keyed hash of the connection's ends."""
+        digest = blake2b(key, key=self.config.isn_secret, digest_size=4).digest()
+        return (int(now * 250_000) + int.from_bytes(digest, "big")) & 0xFFFFFFFF
+
+    def wait_out(self, connection: Connection, now: float) -> None:
+        """Keep a TIME-WAIT record for `connection`."""
+        sender, receiver = connection.sender, connection.receiver
+        self.time_waits.add(
+            connection.key,
+            TimeWait(
+                connection.family,
+                sender.snd_nxt,
+                receiver.rcv_nxt,
+                min(receiver.window() >> connection.rcv_scale, 65535),
+                connection.ts_recent if connection.timestamps else None,
+                connection.ts_offset,
+                now + self.config.time_wait,
+            ),
+        )
+        self.deadlines.schedule(self.time_waits, self.time_waits.timers[0])
+
+    def forget(self, connection: Connection) -> None:
+        """`connection` is closed."""
+        self.connections.pop(connection.key, None)
+
+    # --- UDP ---
+
+    def _receive_udp(self, family: IpFamily, frame: memoryview, length: int, now: float) -> None:
+        (vouched, gso_type, gso_size, ip_length, fragment, _, key, udp_length, checksum) = (
+            family.udp_layout.unpack_from(frame)
+        )
+        if fragment not in WHOLE:
+            self.input.receive(frame[:length], now)
+            return
+        start = VNET_HDR_LEN + family.header_length
+        end = VNET_HDR_LEN + ip_length + family.length_bias
+        if gso_type == GSO_UDP_L4:
+            gso_size = gso_size >> 8 | (gso_size & 0xFF) << 8
+        else:
+            gso_size = 0
+            if start + udp_length < end:
+                end = start + udp_length
+        if end > length or udp_length < 8 or start + 8 > end or (not gso_size and start + udp_length > end):
+            self.drops["udp_length"] += 1
+            return
+        if not vouched:
+            if checksum:
+                if not self.input.verify(family, frame, start, end, key, UDP_PROTOCOL):
+                    return
+            elif family is IPV6:  # RFC 8200 §8.1
+                self.drops["udp_checksum_missing"] += 1
+                return
+        self.handler.on_datagram(family, key, frame[start + 8 : end], gso_size)
+
+    def send_datagram(self, family: IpFamily, key: bytes, data: bytes, segment_size: int = 0) -> None:
+        """Send UDP payload along `key` (source first). `segment_size` > 0: `data` is several datagrams of
+        that size, the last may be shorter; they leave as one super-datagram where the device can. Datagrams longer
+        than the MTU leave as fragments."""
+        n = family.address_length
+        length = 8 + len(data)
+        if not segment_size and family.header_length + length > self.config.mtu:
+            self.input.send_fragments(family, key, UDP_PROTOCOL, self._whole_udp(family, key, data))
+            return
+        if segment_size >= len(data):
+            segment_size = 0
+        vnet = VNET.pack(
+            NEEDS_CSUM,
+            GSO_UDP_L4 if segment_size else GSO_NONE,
+            family.header_length + 8 if segment_size else 0,
+            segment_size,
+            family.header_length,
+            UDP_CHECKSUM_OFFSET,
+        )
+        addresses = key[: 2 * n]
+        ip = family.header(addresses[:n], addresses[n:], UDP_PROTOCOL, length)
+        ports = int.from_bytes(key[2 * n :], "big")
+        udp = UDP.pack(
+            ports >> 16, ports & 0xFFFF, length, partial(pseudo_sum(addresses, UDP_PROTOCOL, length))
+        )
+        self.emit((vnet + ip + udp, data))
+
+    @staticmethod
+    def _whole_udp(family: IpFamily, key: bytes, data: bytes) -> bytes:
+        length = 8 + len(data)
+        ports = key[-4:]
+        total = pseudo_sum(key[:-4], UDP_PROTOCOL, length) + ones_sum(
+            b"".join((ports, length.to_bytes(2, "big"), b"\0\0", data))
+        )
+        checksum = 0xFFFF - total % 0xFFFF
+        return b"".join((ports, length.to_bytes(2, "big"), checksum.to_bytes(2, "big"), data))
+
+    # --- ICMP ---
+
+    def send_error(
+        self,
+        family: IpFamily,
+        source: bytes,
+        destination: bytes,
+        error: IcmpError,
+        quoted: bytes | memoryview,
+        now: float,
+        rest: int = 0,
+    ) -> None:
+        """Tell `destination` that its packet `quoted` failed; rate-limited, never about multicast."""
+        if not self._is_unicast(destination) or not self._is_unicast(source):
+            return
+        if not self.icmp_errors.allow(now):
+            self.drops["icmp_rate_limited"] += 1
+            return
+        self.emit((PLAIN, build_error(family, source, destination, error, quoted, rest)))
+
+    def send_datagram_error(
+        self, family: IpFamily, key: bytes, error: IcmpError, now: float, *, mtu: int = 0, length: int = 0
+    ) -> None:
+        """Tell the sender of a datagram along `key` that it failed. The datagram itself is no longer at
+        hand: what is quoted is its headers, with `length` bytes of payload said to follow."""
+        source, source_port, destination, destination_port = family.split(key)
+        quoted = family.header(source, destination, UDP_PROTOCOL, 8 + length) + UDP.pack(
+            source_port, destination_port, 8 + length, 0
+        )
+        self.send_error(family, destination, source, error, quoted, now, mtu)
+
+    def send_echo_reply(self, echo: Echo) -> None:
+        """Answer a ping."""
+        packet = build_icmp(
+            echo.family,
+            echo.destination,
+            echo.source,
+            ECHO_REPLY[echo.family],
+            0,
+            echo.identifier << 16 | echo.sequence,
+            echo.data,
+        )
+        if len(packet) > self.config.mtu:
+            header = echo.family.header_length
+            key = echo.destination + echo.source
+            self.input.send_fragments(echo.family, key + bytes(4), echo.family.icmp, packet[header:])
+            return
+        self.emit((PLAIN, packet))
+
+    def send_echo_error(self, echo: Echo, error: IcmpError, now: float) -> None:
+        """Tell the sender of a ping that it failed."""
+        family = echo.family
+        request = ICMP.pack(
+            8 if family is IPV4 else 128, 0, 0, echo.identifier << 16 | echo.sequence
+        ) + bytes(echo.data)
+        quoted = family.header(echo.source, echo.destination, family.icmp, len(request)) + request
+        self.send_error(family, echo.destination, echo.source, error, quoted, now)
+
+
+class _Segmenting:
+    """`emit` for a device without offload: super-segments are cut and checksums completed first."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+
+    def __call__(self, parts: Parts) -> None:
+        for frame in segment(b"".join(parts)):
+            self._emit((frame,))

@@ -1,0 +1,47 @@
+"""The states of a connection, RFC 9293 §3.3.2. LISTEN and CLOSED are the stack's own tables:
+a connection object exists from SYN-SENT or SYN-RECEIVED until it is closed or in TIME-WAIT."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class State(Enum):
+    """RFC 9293 names."""
+
+    SYN_SENT = "SYN-SENT"
+    SYN_RECEIVED = "SYN-RECEIVED"
+    ESTABLISHED = "ESTABLISHED"
+    FIN_WAIT_1 = "FIN-WAIT-1"
+    FIN_WAIT_2 = "FIN-WAIT-2"
+    CLOSE_WAIT = "CLOSE-WAIT"
+    CLOSING = "CLOSING"
+    LAST_ACK = "LAST-ACK"
+    TIME_WAIT = "TIME-WAIT"
+    CLOSED = "CLOSED"
+
+
+ON_FIN_RECEIVED = {
+    State.SYN_RECEIVED: State.CLOSE_WAIT,
+    State.ESTABLISHED: State.CLOSE_WAIT,
+    State.FIN_WAIT_1: State.CLOSING,
+    State.FIN_WAIT_2: State.TIME_WAIT,
+}
+"""RFC 9293 §3.10.7.4, eighth: the peer's FIN arrived (FIN-WAIT-1 with our FIN acknowledged is FIN-WAIT-2 by then)."""
+
+ON_FIN_SENT = {
+    State.SYN_RECEIVED: State.FIN_WAIT_1,
+    State.ESTABLISHED: State.FIN_WAIT_1,
+    State.CLOSE_WAIT: State.LAST_ACK,
+}
+"""RFC 9293 §3.10.4: our FIN left."""
+
+ON_FIN_ACKED = {
+    State.FIN_WAIT_1: State.FIN_WAIT_2,
+    State.CLOSING: State.TIME_WAIT,
+    State.LAST_ACK: State.CLOSED,
+}
+"""RFC 9293 §3.10.7.4, fifth: the peer acknowledged our FIN."""
+
+RECEIVING = frozenset({State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2})
+"""States in which segment text is accepted, RFC 9293 §3.10.7.4, seventh."""
