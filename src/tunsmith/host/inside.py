@@ -127,11 +127,17 @@ def _become(command: list[str]) -> int:
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(ignored, signal.SIG_DFL)
     error = execvp(command)
-    missing = error.errno == errno.ENOENT
-    reason = "command not found" if missing else error.strerror
+    exists = _exists(command[0])
+    reason = error.strerror if exists else "command not found"
     sys.stderr.write(f"tunsmith: {command[0]}: {reason}\n")
     sys.stderr.flush()
-    return NOT_FOUND if missing else NOT_EXECUTABLE
+    return NOT_FOUND if error.errno == errno.ENOENT or not exists else NOT_EXECUTABLE
+
+
+def _exists(program: str) -> bool:
+    """Whether there is such a file at all: execvp says EACCES, too, where one directory of PATH is closed."""
+    places = [""] if "/" in program else os.get_exec_path()
+    return any(os.path.exists(os.path.join(place, program)) for place in places)
 
 
 def _expect(control: socket.socket, word: bytes) -> None:

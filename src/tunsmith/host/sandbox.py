@@ -106,9 +106,10 @@ class Sandbox:
 
     def is_stopped(self) -> bool:
         """Whether the program has been stopped by a signal since this was last asked."""
-        if self._reaped:
+        try:
+            return os.waitid(os.P_PIDFD, self._pidfd, os.WSTOPPED | os.WNOHANG) is not None
+        except ChildProcessError:  # it has ended
             return False
-        return os.waitid(os.P_PIDFD, self._pidfd, os.WSTOPPED | os.WNOHANG) is not None
 
     async def wait(self) -> int:
         """The exit code of the program as a shell gives it: its own, or 128 + n after signal n; 127 when it

@@ -1,0 +1,63 @@
+"""A machine for one test: this one, seen through a private mount namespace.
+
+It has a `/dev/net/tun` of its own with the usual mode 0666, and whatever else a test's `prelude` (shell
+commands run as root) changes. Nothing of it is visible to, or remains on, the real machine.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LAUNCH = Path(__file__).with_name("launch.py")
+ORDINARY_ID = 12345
+
+TUN_NODE = "mount -t tmpfs none /dev/net; mknod -m 666 /dev/net/tun c 10 200; chmod 666 /dev/net/tun\n"
+WRITABLE_ETC = (
+    "mount -t tmpfs none /mnt; mkdir /mnt/upper /mnt/work\n"
+    "mount -t overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work none /etc\n"
+)
+EMPTY_RUN = "mount -t tmpfs -o mode=0755 none /run\n"
+
+
+@dataclass(frozen=True)
+class User:
+    """Who runs the command."""
+
+    name: str
+    uid: int
+
+    def become(self) -> list[str]:
+        if self.uid == 0:
+            return []
+        return ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups"]
+
+
+USERS = (User("root", 0), User("ordinary", ORDINARY_ID))
+
+
+def on_machine(command: list[str], user: User, prelude: str = "") -> list[str]:
+    """The command line that runs `command` there."""
+    script = f'set -e\n{TUN_NODE}{prelude}\nexec "$@"'
+    return ["unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh", *user.become(), *command]
+
+
+def launch(command: list[str], user: User, prelude: str = "", unreleased: bool = False) -> list[str]:
+    """The command line that runs `command` in a sandbox there."""
+    flags = ["--unreleased"] if unreleased else []
+    return on_machine([sys.executable, "-B", str(LAUNCH), *flags, *command], user, prelude)
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+
+
+def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+    """Run to the end; text output is captured."""
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        command, capture_output=True, text=True, env=environment(), timeout=30, check=False, **options
+    )
