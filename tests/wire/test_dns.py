@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from ipaddress import ip_address
 
 import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
 import dns.rdatatype
+import dns.rrset
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,3 +150,38 @@ def test_a_reply_too_long_for_the_client_is_cut_to_tc():
     assert not short.answer
     assert short.edns == 0
     assert wire.fit_udp(query, long[:600]) == long[:600]
+
+
+def test_addresses_in_an_answer_are_found_behind_aliases():
+    reply = dns.message.make_response(dns.message.make_query("www.test.", "A"))
+    reply.answer = [
+        dns.rrset.from_text("www.test.", 1, "IN", "CNAME", "cdn.test."),
+        dns.rrset.from_text("cdn.test.", 1, "IN", "A", "192.0.2.1", "192.0.2.2"),
+        dns.rrset.from_text("cdn.test.", 1, "IN", "AAAA", "2001:db8::1"),
+    ]
+    octets = reply.to_wire()
+    assert wire.addresses_in(octets) == [
+        ip_address(text).packed for text in ("192.0.2.1", "192.0.2.2", "2001:db8::1")
+    ]
+    assert all(wire.addresses_in(octets[:cut]) == [] for cut in range(len(octets)))
+
+
+@given(st.binary(max_size=200))
+def test_looking_for_addresses_never_raises(data):
+    wire.addresses_in(data)
+
+
+def test_why_a_query_failed_is_told_in_an_extended_error__rfc8914():
+    query = wire.parse_query(dns.message.make_query("a.test.", "MX", use_edns=0).to_wire())
+    read = dns.message.from_wire(wire.reply(query, wire.SERVFAIL, why="nobody home"))
+    assert read.extended_errors()[0].text == "nobody home"
+    plain = wire.parse_query(dns.message.make_query("a.test.", "MX", use_edns=False).to_wire())
+    assert dns.message.from_wire(wire.reply(plain, wire.SERVFAIL, why="nobody home")).edns == -1
+
+
+@pytest.mark.parametrize(
+    ("name", "rdtype", "text"),
+    [("Www.Test.", "AAAA", "AAAA www.test"), (".", "NS", "NS ."), ("a.", "TYPE999", "TYPE999 a")],
+)
+def test_a_query_reads_well_in_a_log(name, rdtype, text):
+    assert str(wire.parse_query(dns.message.make_query(name, rdtype).to_wire())) == text

@@ -24,6 +24,7 @@ from tunsmith.config import Settings
 from tunsmith.dial.base import Dialer
 from tunsmith.dns.answer import answer
 from tunsmith.dns.fakeip import FakeIpPool
+from tunsmith.dns.seen import SeenNames
 from tunsmith.errors import DialError, WireError
 from tunsmith.flow import Target
 from tunsmith.relay.dns_exchange import PORT, Server, ask_stream, ask_tcp, ask_udp
@@ -63,6 +64,7 @@ class Resolver:
         """`patience` and `deadline` are in seconds; `port` is where the caller's resolvers listen."""
         self.counts: Counter[str] = Counter()
         """Queries by what became of them, where that is worth knowing."""
+        self._seen = SeenNames()
         self._dialer = dialer
         self._pool = pool
         self._patience = patience
@@ -92,22 +94,34 @@ class Resolver:
         try:
             async with asyncio.timeout(self._deadline), self._turns:
                 if self._pool is None:
-                    return await self._ask_own(query, ask_tcp if tcp else ask_udp)
+                    reply = await self._ask_own(query, ask_tcp if tcp else ask_udp)
+                    self._seen.learn(query.name, dns.addresses_in(reply))
+                    return reply
                 reply = await self._ask_through_proxy(query, server)
                 return reply if tcp else dns.fit_udp(query, reply)
         except TimeoutError:
             self.counts["dns timeout"] += 1
-        except (DialError, OSError):
+            why = f"no resolver answered in {self._deadline:g} s"
+        except (DialError, OSError) as error:
             self.counts["dns failed"] += 1
+            why = str(error)
         finally:
             self._present -= 1
-        return dns.reply(query, dns.SERVFAIL)
+        return dns.reply(query, dns.SERVFAIL, why=why)
+
+    def name_of(self, packed: bytes) -> str | None:
+        """The name that the application knows this address by, as far as its queries tell. For people;
+        what is dialed is up to the pool alone."""
+        if self._pool is not None:
+            return self._pool.name_of(packed)
+        return self._seen.name_of(packed)
 
     async def _ask_through_proxy(self, query: dns.Query, server: Target | None) -> bytes:
         target = self._server_behind_proxy(server)
         if target is None:
             self.counts["dns no remote resolver"] += 1
-            return dns.reply(query, dns.SERVFAIL)
+            why = "no public resolver in resolv.conf that could be asked through the proxy"
+            return dns.reply(query, dns.SERVFAIL, why=why)
         return await ask_stream(await self._dialer.open_stream(target), query)
 
     def _server_behind_proxy(self, asked: Target | None) -> Target | None:
@@ -121,7 +135,7 @@ class Resolver:
 
     async def _ask_own(self, query: dns.Query, ask: Ask) -> bytes:
         """Race the caller's resolvers, each joining when those before it stay silent or fail."""
-        best = dns.reply(query, dns.SERVFAIL)
+        best = dns.reply(query, dns.SERVFAIL, why="no resolver of this machine answers")
         waiting = deque(islice(cycle(self._by_merit()), SERVERS))
         lost: set[Server] = set()
         racing: dict[asyncio.Task[bytes], Server] = {}

@@ -12,9 +12,10 @@ the same there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from struct import Struct
+from struct import error as StructError
 
 from tunsmith.errors import WireError
 
@@ -23,6 +24,8 @@ HEADER = Struct(">HHHHHH")
 _RECORD = Struct(">HHIH")
 """type, class, ttl, length of the data: what follows the owner's name."""
 _TYPE_CLASS = Struct(">HH")
+_EXTENDED_ERROR = Struct(">HHH")
+"""EDNS option code, length, and info code (0 is "other"), RFC 8914 §2."""
 
 QR = 0x8000
 AA = 0x0400
@@ -58,6 +61,21 @@ MAX_PLAIN_UDP = 512
 MAX_UDP = 1232
 """What we say we take over UDP: fits every path that IPv6 allows (DNS flag day 2020)."""
 _DO = 0x8000
+_ADDRESS_LENGTH = {A: 4, AAAA: 16}
+_TYPE_NAMES = {
+    1: "A",
+    2: "NS",
+    5: "CNAME",
+    6: "SOA",
+    12: "PTR",
+    15: "MX",
+    16: "TXT",
+    28: "AAAA",
+    33: "SRV",
+    64: "SVCB",
+    65: "HTTPS",
+    255: "ANY",
+}
 _QUESTION_NAME = b"\xc0\x0c"
 """A compression pointer to the question's name, which always lies at offset 12."""
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_*/+")
@@ -86,6 +104,10 @@ class Query:
     rdtype: int
     rdclass: int
     edns: Edns | None
+
+    def __str__(self) -> str:
+        """For people: `AAAA www.example.com`."""
+        return f"{_TYPE_NAMES.get(self.rdtype, f'TYPE{self.rdtype}')} {self.name or '.'}"
 
     @property
     def id(self) -> int:
@@ -133,11 +155,16 @@ def reply(
     answers: Sequence[bytes] = (),
     authority: Sequence[bytes] = (),
     truncated: bool = False,
+    why: str = "",
 ) -> bytes:
-    """A reply to `query` with records made by `record`. Carries EDNS if and only if the query did."""
+    """A reply to `query` with records made by `record`. Carries EDNS if and only if the query did, and then
+    `why` for the people who read it (RFC 8914; dig shows it)."""
     additional = b""
     if query.edns is not None:
-        additional = b"\0" + _RECORD.pack(OPT, MAX_UDP, rcode >> 4 << 24 | query.edns.flags & _DO, 0)
+        extended = rcode >> 4 << 24 | query.edns.flags & _DO
+        text = why.encode()
+        option = _EXTENDED_ERROR.pack(15, 2 + len(text), 0) + text if text else b""
+        additional = b"\0" + _RECORD.pack(OPT, MAX_UDP, extended, len(option)) + option
     flags = QR | RA | query.flags & (RD | CD) | query.opcode << 11 | rcode & 0xF
     if truncated:
         flags |= TC
@@ -173,6 +200,17 @@ def is_reply(query: Query, wire: bytes) -> bool:
     end = HEADER.size + len(query.question)
     same_name = wire[HEADER.size : end - 4].lower() == query.question[:-4].lower()
     return questions == 1 and same_name and wire[end - 4 : end] == query.question[-4:]
+
+
+def addresses_in(wire: bytes) -> list[bytes]:
+    """The packed addresses that a reply with one question gives; none where it is malformed."""
+    try:
+        _, _, _, answers, _, _ = HEADER.unpack_from(wire)
+        start = _skip_name(wire, HEADER.size) + 4
+        records = list(_records(wire, start, answers))
+    except (StructError, WireError):
+        return []
+    return [data for _, rdtype, _, _, data in records if len(data) == _ADDRESS_LENGTH.get(rdtype)]
 
 
 def rcode_of(wire: bytes) -> int:
@@ -223,31 +261,38 @@ def _label_text(label: bytes) -> str:
 
 def _skip_name(wire: bytes, offset: int) -> int:
     """Where the possibly compressed name at `offset` ends."""
-    while length := wire[offset]:
-        if length >= 0xC0:
-            return offset + 2
-        if length > 63:
-            raise WireError("dns label")
-        offset += 1 + length
+    try:
+        while length := wire[offset]:
+            if length >= 0xC0:
+                return offset + 2
+            if length > 63:
+                raise WireError("dns label")
+            offset += 1 + length
+    except IndexError:
+        raise WireError("dns short") from None
     return offset + 1
 
 
-def _read_edns(wire: bytes, offset: int, records: int) -> Edns | None:
+def _read_edns(wire: bytes, offset: int, count: int) -> Edns | None:
     edns = None
-    try:
-        for _ in range(records):
-            owner = offset
-            offset = _skip_name(wire, offset)
-            if offset + _RECORD.size > len(wire):
-                raise WireError("dns short")
-            rdtype, rdclass, ttl, length = _RECORD.unpack_from(wire, offset)
-            offset += _RECORD.size + length
-            if offset > len(wire):
-                raise WireError("dns short")
-            if rdtype == OPT:
-                if edns is not None or wire[owner]:  # RFC 6891 §6.1.1: one, at the root
-                    raise WireError("dns edns")
-                edns = Edns(payload=rdclass, version=ttl >> 16 & 0xFF, flags=ttl & 0xFFFF)
-    except IndexError:
-        raise WireError("dns short") from None
+    for owner, rdtype, rdclass, ttl, _ in _records(wire, offset, count):
+        if rdtype == OPT:
+            if edns is not None or wire[owner]:  # RFC 6891 §6.1.1: one, at the root
+                raise WireError("dns edns")
+            edns = Edns(payload=rdclass, version=ttl >> 16 & 0xFF, flags=ttl & 0xFFFF)
     return edns
+
+
+def _records(wire: bytes, offset: int, count: int) -> Iterator[tuple[int, int, int, int, bytes]]:
+    """Offset of the owner's name, type, class, ttl and data of `count` records. Raises WireError."""
+    for _ in range(count):
+        owner = offset
+        offset = _skip_name(wire, offset)
+        if offset + _RECORD.size > len(wire):
+            raise WireError("dns short")
+        rdtype, rdclass, ttl, length = _RECORD.unpack_from(wire, offset)
+        start = offset + _RECORD.size
+        offset = start + length
+        if offset > len(wire):
+            raise WireError("dns short")
+        yield owner, rdtype, rdclass, ttl, wire[start:offset]
