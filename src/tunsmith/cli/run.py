@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tunsmith.device.pcap import Capture
     from tunsmith.dial.base import Dialer
     from tunsmith.host.sandbox import Sandbox
+    from tunsmith.relay.report import Reporter
 
 NOT_STARTED = 125
 """Exit code when tunsmith failed before CMD was started; env, nohup and timeout use it so."""
@@ -39,9 +40,8 @@ class Request:
     dialer: Dialer
     settings: Settings
     resolv_conf: str
+    reporter: Reporter
     capture: Capture | None
-    verbose: bool
-    json: bool
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -114,6 +114,7 @@ def _check(
     json: bool,
 ) -> Request:
     """Everything that can be wrong with the command line is found here, before anything is changed."""
+    from tunsmith.cli.reporters import make_reporter
     from tunsmith.dial.url import make_dialer
     from tunsmith.dns import resolvconf
 
@@ -130,9 +131,8 @@ def _check(
         dialer,
         settings,
         resolvconf.render([resolver], keep=None if dialer.wants_names else caller),
+        make_reporter(verbose, json),
         _open_capture(capture),
-        verbose,
-        json,
     )
 
 
@@ -166,19 +166,22 @@ async def _serve(request: Request, sandbox: Sandbox) -> int:
 
     signals = SignalRelay(sandbox, asyncio.get_running_loop(), interrupt)
     sandbox.ready()
-    device = TunDevice.adopt(sandbox.tun_fd, sandbox.offload)
-    engine = Engine(device, request.dialer, request.settings, capture=request.capture)
+    settings = request.settings
+    device = TunDevice.adopt(sandbox.tun_fd, sandbox.offload, settings.network.mtu)
+    engine = Engine(device, request.dialer, settings, request.reporter, request.capture)
     try:
         await engine.start()
         gc.freeze()  # what is here now stays to the end: spare the collector the look at it
-        sandbox.release()
-        code = await sandbox.wait()
-        await engine.drain(request.settings.limits.stop)
-        return code
+        try:
+            sandbox.release()
+            code = await sandbox.wait()
+            await engine.drain(settings.limits.stop)
+            return code
+        finally:
+            engine.close()
     except asyncio.CancelledError:
         return 128 + interrupted
     finally:
-        engine.close()
         signals.close()
 
 

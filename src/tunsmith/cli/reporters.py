@@ -1,0 +1,86 @@
+"""Flows on standard error, for people (`-v`) and for machines (`--json`).
+
+One line when a flow ends. Standard error belongs to CMD as well: a line is one write, and when nobody
+reads any more nothing happens.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from tunsmith.relay.report import FlowRecord, Reporter
+
+
+class Notices:
+    """Only what a person must know."""
+
+    def flow_ended(self, record: FlowRecord) -> None:
+        pass
+
+    def notice(self, text: str) -> None:
+        _write(f"tunsmith: {text}")
+
+
+class Lines(Notices):
+    """A line for each flow, like
+    `tcp 198.18.0.1:41234 -> example.com:443 via direct (default): closed, 517 B up, 4.2 KiB down, 0.31 s`."""
+
+    def flow_ended(self, record: FlowRecord) -> None:
+        seconds = record.ended - record.started
+        _write(
+            f"{record.protocol} {record.source} -> {record.target} via {record.upstream} ({record.rule}): "
+            f"{record.outcome}, {human_size(record.up)} up, {human_size(record.down)} down, {seconds:.2f} s"
+        )
+
+
+class JsonLines:
+    """A JSON object for each flow, `event` is "flow" or "notice". Sizes in bytes, times in seconds."""
+
+    def flow_ended(self, record: FlowRecord) -> None:
+        _write_json(
+            event="flow",
+            protocol=record.protocol,
+            source=str(record.source),
+            destination=str(record.destination),
+            target=str(record.target),
+            rule=record.rule,
+            upstream=record.upstream,
+            outcome=record.outcome,
+            up=record.up,
+            down=record.down,
+            seconds=round(record.ended - record.started, 6),
+        )
+
+    def notice(self, text: str) -> None:
+        _write_json(event="notice", text=text)
+
+
+def make_reporter(verbose: bool, as_json: bool) -> Reporter:
+    """The reporter the options ask for; `--json` wins."""
+    if as_json:
+        return JsonLines()
+    return Lines() if verbose else Notices()
+
+
+def human_size(count: int) -> str:
+    """`count` bytes in the unit that leaves at most four digits: 1023 B, 1.0 KiB, 37.5 MiB."""
+    if count < 1024:
+        return f"{count} B"
+    size = float(count)
+    for unit in ("KiB", "MiB", "GiB"):
+        size /= 1024
+        if size < 1024:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1024:.1f} TiB"
+
+
+def _write_json(**fields: str | int | float) -> None:
+    _write(json.dumps(fields, ensure_ascii=False))
+
+
+def _write(line: str) -> None:
+    try:
+        sys.stderr.write(line + "\n")
+    except OSError:
+        pass
