@@ -214,16 +214,22 @@ async def test_a_server_that_hangs_up_is_a_failure():
         assert (await ask(subject, query(), tcp=True)).rcode() == dns.rcode.SERVFAIL
 
 
-@pytest.mark.parametrize("host", [pytest.param("127.0.0.1", marks=pytest.mark.slow), "192.0.2.1"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1"])
 async def test_ten_thousand_queries_come_from_new_ports_and_leave_no_socket(host):
     dialer = Elsewhere()
-    rounds, burst = 10, 1000
-    async with DnsServer("127.0.0.1", free_port()) as server:
+    message = query().to_wire()
+
+    class Quick(DnsServer):
+        def _answer(self, data: bytes, transport: str) -> bytes:
+            return data[:2] + b"\x81\x80" + data[4:]
+
+    async with Quick("127.0.0.1", free_port()) as server:
         subject = resolver(dialer, [host], server.port, patience=2.0)
         idle = len(os.listdir("/proc/self/fd"))
-        for _ in range(rounds):
-            asked = [subject.resolve(query().to_wire(), tcp=False) for _ in range(burst)]
-            assert None not in await asyncio.gather(*asked)
+        for _ in range(10):
+            assert None not in await asyncio.gather(
+                *(subject.resolve(message, tcp=False) for _ in range(1000))
+            )
         assert len(os.listdir("/proc/self/fd")) == idle
         assert len(server.ports) > 1000
     assert dialer.most_open <= AT_ONCE
