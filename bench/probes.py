@@ -32,6 +32,10 @@ class Finding:
     at_least: float | None = None
 
     @property
+    def has_goal(self) -> bool:
+        return self.at_most is not None or self.at_least is not None
+
+    @property
     def holds(self) -> bool:
         return (self.at_most is None or self.value <= self.at_most) and (
             self.at_least is None or self.value >= self.at_least
@@ -40,10 +44,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A question to tunsmith alone; `run` takes the lab and the seconds of one measurement."""
+    """A question to tunsmith alone; `run` takes the lab, the seconds of one measurement and the repeats."""
 
     name: str
-    run: Callable[[Lab, float], list[Finding]]
+    run: Callable[[Lab, float, int], list[Finding]]
 
 
 @contextmanager
@@ -60,16 +64,18 @@ def idle_flows(lab: Lab, running: Running, number: int) -> Iterator[None]:
             yield
 
 
-def many_flows(lab: Lab, seconds: float) -> list[Finding]:
+def many_flows(lab: Lab, seconds: float, repeat: int) -> list[Finding]:
     """Memory of 5,000 idle flows, and what is left of the throughput beside them."""
-    throughput: dict[tuple[int, bool], float] = {}
+    runs: dict[tuple[int, bool], list[float]] = {(n, down): [] for n in (FEW, MANY) for down in (False, True)}
     memory = 0.0
-    for number in (FEW, MANY):
+    for number in (FEW, MANY) * repeat:
         with tunsmith(lab, None) as running, idle_flows(lab, running, number):
-            memory = running.cost().peak_rss / (1 << 20)
+            if number == MANY:
+                memory = max(memory, running.cost().peak_rss / (1 << 20))
             load = Load(lab, running.namespace, lab.server_address[4], seconds)
             for down in (False, True):
-                throughput[number, down] = iperf(1, down)(load).value
+                runs[number, down].append(iperf(1, down)(load).value)
+    throughput = {cell: statistics.median(values) for cell, values in runs.items()}
     return [Finding(f"peak memory with {MANY:,} idle flows", memory, "MiB", at_most=120.0)] + [
         Finding(
             f"TCP {'down' if down else 'up'} with {MANY:,} idle flows, of that with {FEW}",
@@ -79,7 +85,7 @@ def many_flows(lab: Lab, seconds: float) -> list[Finding]:
     ]  # fmt: skip
 
 
-def idle_processor(lab: Lab, seconds: float) -> list[Finding]:
+def idle_processor(lab: Lab, seconds: float, repeat: int) -> list[Finding]:
     """Processor time of tunsmith with ten flows open and nothing to do."""
     with tunsmith(lab, None) as running, idle_flows(lab, running, FEW):
         time.sleep(1.0)  # past the delayed acknowledgements and timers of opening them
@@ -89,7 +95,7 @@ def idle_processor(lab: Lab, seconds: float) -> list[Finding]:
     return [Finding("processor time when idle", 100 * spent.cpu / IDLE_SECONDS, "%", at_most=0.5)]
 
 
-def start_up(lab: Lab, seconds: float) -> list[Finding]:
+def start_up(lab: Lab, seconds: float, repeat: int) -> list[Finding]:
     """Wall time of `tunsmith run -- true`, beside that of Python importing asyncio."""
     bare = [sys.executable, "-c", "import asyncio"]
     whole = [str(TUNSMITH), "run", "--", "true"]

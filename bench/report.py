@@ -48,7 +48,7 @@ def tables(results: Results) -> Iterator[Table]:
                 found.title,
                 f"{found.value:.3g} {found.unit}",
                 bound(found.at_most, found.at_least),
-                verdict(found.holds),
+                verdict(found.holds) if found.has_goal else "",
             ]
             for found in results.findings
         ]
@@ -150,7 +150,8 @@ def print_report(results: Results) -> None:
 
     console = Console(width=None if os.isatty(1) else 160)
     for table in tables(results):
-        grid = Grid(title=table.title, title_justify="left")
+        console.print(f"\n[bold]{table.title}[/bold]", highlight=False)
+        grid = Grid()
         grid.add_column(table.header[0])
         for name in table.header[1:]:
             grid.add_column(name, justify="right")

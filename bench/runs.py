@@ -142,7 +142,7 @@ def measure(lab: Lab, plan: Plan, results: Results) -> None:
             progress(f"{place:>8} {mode:6} {workload.name:12} {contender.name:{width}} {said}")
     for probe in plan.probes:
         try:
-            found = probe.run(lab, plan.seconds)
+            found = probe.run(lab, plan.seconds, plan.repeat)
         except BenchError as error:
             progress(f"probe {probe.name} failed: {error}")
             continue
