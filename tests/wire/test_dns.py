@@ -110,15 +110,15 @@ def test_odd_octets_are_escaped_so_that_names_cannot_be_confused():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda octets: octets[:11], "dns short"),
-        (lambda octets: octets[:-3], "dns short"),
-        (lambda octets: octets[:2] + b"\x81\x80" + octets[4:], "dns not a query"),
-        (lambda octets: octets[:4] + b"\0\2" + octets[6:], "dns question count"),
-        (lambda octets: octets[:4] + b"\0\0" + octets[6:], "dns question count"),
-        (lambda octets: octets[:12] + b"\xc0\x0c" + octets[-4:], "dns label"),
-        (lambda octets: octets[:12] + b"\x01a" * 128 + b"\0" + octets[-4:], "dns name length"),
-        (lambda octets: octets[:10] + b"\0\1" + octets[12:], "dns short"),
-        (lambda octets: octets[:10] + b"\0\2" + octets[12:] + (b"\0\0\x29" + bytes(8)) * 2, "dns edns"),
+        (lambda octets: octets[:11], "dns_short"),
+        (lambda octets: octets[:-3], "dns_short"),
+        (lambda octets: octets[:2] + b"\x81\x80" + octets[4:], "dns_not_a_query"),
+        (lambda octets: octets[:4] + b"\0\2" + octets[6:], "dns_question_count"),
+        (lambda octets: octets[:4] + b"\0\0" + octets[6:], "dns_question_count"),
+        (lambda octets: octets[:12] + b"\xc0\x0c" + octets[-4:], "dns_label"),
+        (lambda octets: octets[:12] + b"\x01a" * 128 + b"\0" + octets[-4:], "dns_name_length"),
+        (lambda octets: octets[:10] + b"\0\1" + octets[12:], "dns_short"),
+        (lambda octets: octets[:10] + b"\0\2" + octets[12:] + (b"\0\0\x29" + bytes(8)) * 2, "dns_edns"),
     ],
 )
 def test_malformed_queries_are_told_apart(change, reason):

@@ -57,13 +57,14 @@ class Resolver:
         settings: Settings,
         pool: FakeIpPool | None = None,
         *,
+        counts: Counter[str] | None = None,
         patience: float = PATIENCE,
         deadline: float = DEADLINE,
         port: int = PORT,
     ) -> None:
-        """`patience` and `deadline` are in seconds; `port` is where the caller's resolvers listen."""
-        self.counts: Counter[str] = Counter()
-        """Queries by what became of them, where that is worth knowing."""
+        """`counts` is told of queries that went wrong, by cause; `patience` and `deadline` are in seconds;
+        `port` is where the caller's resolvers listen."""
+        self.counts: Counter[str] = Counter() if counts is None else counts
         self._seen = SeenNames()
         self._dialer = dialer
         self._pool = pool
@@ -88,7 +89,7 @@ class Resolver:
             if made is not None:
                 return made
         if self._present >= AT_ONCE + QUEUED:
-            self.counts["dns overload"] += 1
+            self.counts["dns_overload"] += 1
             return None
         self._present += 1
         try:
@@ -100,10 +101,10 @@ class Resolver:
                 reply = await self._ask_through_proxy(query, server)
                 return reply if tcp else dns.fit_udp(query, reply)
         except TimeoutError:
-            self.counts["dns timeout"] += 1
+            self.counts["dns_timeout"] += 1
             why = f"no resolver answered in {self._deadline:g} s"
         except (DialError, OSError) as error:
-            self.counts["dns failed"] += 1
+            self.counts["dns_failed"] += 1
             why = str(error)
         finally:
             self._present -= 1
@@ -119,7 +120,7 @@ class Resolver:
     async def _ask_through_proxy(self, query: dns.Query, server: Target | None) -> bytes:
         target = self._server_behind_proxy(server)
         if target is None:
-            self.counts["dns no remote resolver"] += 1
+            self.counts["dns_no_remote_resolver"] += 1
             why = "no public resolver in resolv.conf that could be asked through the proxy"
             return dns.reply(query, dns.SERVFAIL, why=why)
         return await ask_stream(await self._dialer.open_stream(target), query)

@@ -131,15 +131,15 @@ def parse_query(wire: bytes) -> Query:
     """Read a message that asks one question. Raises WireError on anything else; `error_reply` then
     makes the answer it deserves. Octets behind the message are tolerated."""
     if len(wire) < HEADER.size:
-        raise WireError("dns short")
+        raise WireError("dns_short")
     _, flags, questions, answers, authorities, additionals = HEADER.unpack_from(wire)
     if flags & QR:
-        raise WireError("dns not a query")
+        raise WireError("dns_not_a_query")
     if questions != 1:  # RFC 9619
-        raise WireError("dns question count")
+        raise WireError("dns_question_count")
     name, offset = _read_name(wire, HEADER.size)
     if offset + 4 > len(wire):
-        raise WireError("dns short")
+        raise WireError("dns_short")
     rdtype, rdclass = _TYPE_CLASS.unpack_from(wire, offset)
     end = offset + 4
     edns = None
@@ -239,16 +239,16 @@ def _read_name(wire: bytes, offset: int) -> tuple[str, int]:
     try:
         while length := wire[offset]:
             if length > 63:
-                raise WireError("dns label")
+                raise WireError("dns_label")
             label = wire[offset + 1 : offset + 1 + length]
             if len(label) != length:
-                raise WireError("dns short")
+                raise WireError("dns_short")
             labels.append(_label_text(label))
             offset += 1 + length
     except IndexError:
-        raise WireError("dns short") from None
+        raise WireError("dns_short") from None
     if offset + 1 - start > MAX_NAME:
-        raise WireError("dns name length")
+        raise WireError("dns_name_length")
     return ".".join(labels), offset + 1
 
 
@@ -266,10 +266,10 @@ def _skip_name(wire: bytes, offset: int) -> int:
             if length >= 0xC0:
                 return offset + 2
             if length > 63:
-                raise WireError("dns label")
+                raise WireError("dns_label")
             offset += 1 + length
     except IndexError:
-        raise WireError("dns short") from None
+        raise WireError("dns_short") from None
     return offset + 1
 
 
@@ -278,7 +278,7 @@ def _read_edns(wire: bytes, offset: int, count: int) -> Edns | None:
     for owner, rdtype, rdclass, ttl, _ in _records(wire, offset, count):
         if rdtype == OPT:
             if edns is not None or wire[owner]:  # RFC 6891 §6.1.1: one, at the root
-                raise WireError("dns edns")
+                raise WireError("dns_edns")
             edns = Edns(payload=rdclass, version=ttl >> 16 & 0xFF, flags=ttl & 0xFFFF)
     return edns
 
@@ -289,10 +289,10 @@ def _records(wire: bytes, offset: int, count: int) -> Iterator[tuple[int, int, i
         owner = offset
         offset = _skip_name(wire, offset)
         if offset + _RECORD.size > len(wire):
-            raise WireError("dns short")
+            raise WireError("dns_short")
         rdtype, rdclass, ttl, length = _RECORD.unpack_from(wire, offset)
         start = offset + _RECORD.size
         offset = start + length
         if offset > len(wire):
-            raise WireError("dns short")
+            raise WireError("dns_short")
         yield owner, rdtype, rdclass, ttl, wire[start:offset]
