@@ -48,7 +48,7 @@ class Resolver:
                 raise DialUnreachable(f"{host}: no such name ({error.strerror})", Reach.HOST) from None
             except (OSError, UnicodeError) as error:
                 raise DialUnreachable(f"{host}: cannot be looked up ({error})", Reach.HOST) from None
-        return _interleave(found)
+        return interleave(found)
 
 
 async def _in_thread(host: str) -> list[tuple[int, str]]:
@@ -78,7 +78,8 @@ async def _in_thread(host: str) -> list[tuple[int, str]]:
     return await answer
 
 
-def _interleave(found: list[tuple[int, str]]) -> list[tuple[int, str]]:
+def interleave(found: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Alternate the families, starting with that of the first (RFC 8305 §4); order within each is kept."""
     first = [entry for entry in found if entry[0] == found[0][0]]
     second = [entry for entry in found if entry[0] != found[0][0]]
     return [entry for entry in chain.from_iterable(zip_longest(first, second)) if entry is not None]

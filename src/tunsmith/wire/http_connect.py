@@ -22,7 +22,7 @@ _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%-]+|[0-9A-Fa-f:.]+", re.ASCII)
 """reg-name or IPv6address (RFC 3986 §3.2.2): nothing that could end the line or the authority."""
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _STATUS = re.compile(rb"HTTP/1\.[0-9] ([1-5][0-9][0-9])(?: ([^\r\n]*))?(?=\r?\n)")
-_PROXY_ERROR = re.compile(rb"^proxy-status:[^\r\n]*;\s*error=\"?([a-z_]+)", re.IGNORECASE | re.MULTILINE)
+_PROXY_ERROR = re.compile(rb"^proxy-status:[^\r\n]*?;\s*error=\"?([a-z_]+)", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,46 @@
+"""Names to addresses."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from tunsmith.dial.resolve import AT_ONCE, Resolver, family_of, interleave
+from tunsmith.errors import DialUnreachable
+
+V4, V6 = socket.AF_INET, socket.AF_INET6
+
+
+@pytest.mark.parametrize(
+    ("host", "family"),
+    [
+        ("192.0.2.1", V4),
+        ("::1", V6),
+        ("::ffff:192.0.2.1", V6),
+        ("a.test", None),
+        ("1.2.3", None),
+        ("192.0.2.256", None),
+        ("fe80::1%eth0", None),
+        ("", None),
+    ],
+)
+def test_literals_are_told_from_names(host: str, family: int | None) -> None:
+    assert family_of(host) == family
+
+
+def test_families_alternate_from_the_preferred_one__rfc8305_4() -> None:
+    found = [(V6, "a"), (V6, "b"), (V6, "c"), (V4, "d")]
+    assert interleave(found) == [(V6, "a"), (V4, "d"), (V6, "b"), (V6, "c")]
+    assert interleave([(V4, "a"), (V4, "b")]) == [(V4, "a"), (V4, "b")]
+
+
+async def test_localhost_is_known() -> None:
+    assert (V4, "127.0.0.1") in await Resolver().addresses("localhost")
+
+
+async def test_a_failed_lookup_gives_its_turn_back() -> None:
+    resolver = Resolver()
+    for _ in range(AT_ONCE + 1):
+        with pytest.raises(DialUnreachable):
+            await resolver.addresses("a" * 70 + ".invalid")
