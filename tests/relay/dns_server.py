@@ -72,7 +72,7 @@ class DnsServer(asyncio.DatagramProtocol):
     async def __aenter__(self) -> DnsServer:
         loop = asyncio.get_running_loop()
         self._udp, _ = await loop.create_datagram_endpoint(lambda: self, (self.host, self.port))
-        self._tcp = await asyncio.start_server(self._serve_stream, self.host, self.port)
+        self._tcp = await asyncio.start_server(self.serve_stream, self.host, self.port)
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -87,7 +87,7 @@ class DnsServer(asyncio.DatagramProtocol):
         if reply is not None:
             self._udp.sendto(reply, addr)
 
-    async def _serve_stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve_stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
                 (length,) = struct.unpack(">H", await reader.readexactly(2))
