@@ -46,10 +46,15 @@ def on_machine(command: list[str], user: User, prelude: str = "") -> list[str]:
     return ["unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh", *user.become(), *command]
 
 
+def sandboxed(command: list[str], unreleased: bool = False) -> list[str]:
+    """The command line that runs `command` in a sandbox."""
+    flags = ["--unreleased"] if unreleased else []
+    return [sys.executable, "-B", str(LAUNCH), *flags, *command]
+
+
 def launch(command: list[str], user: User, prelude: str = "", unreleased: bool = False) -> list[str]:
     """The command line that runs `command` in a sandbox there."""
-    flags = ["--unreleased"] if unreleased else []
-    return on_machine([sys.executable, "-B", str(LAUNCH), *flags, *command], user, prelude)
+    return on_machine(sandboxed(command, unreleased), user, prelude)
 
 
 def environment() -> dict[str, str]:

@@ -19,7 +19,6 @@ from typing import NoReturn
 
 from tunsmith.config import Network
 from tunsmith.errors import HostError
-from tunsmith.host.knobs import why_no_namespace
 from tunsmith.host.resolvfiles import hide_name_service
 from tunsmith.host.rtnetlink import RtNetlink
 from tunsmith.host.syscalls import (
@@ -33,14 +32,22 @@ from tunsmith.host.syscalls import (
 from tunsmith.host.tun import open_tun
 
 TUN_NAME = "tun0"
-UNSHARED, READY, FAILED = b"U", b"R", b"F"
-"""First byte of a message from the child: the ids can be mapped; here is the TUN; what went wrong."""
+UNSHARED, READY, REFUSED, FAILED = b"U", b"R", b"N", b"F"
+"""First byte of a message from the child: the ids can be mapped; here is the TUN, then its offload flags;
+the errno of a namespace that was refused, for the parent to explain; a line that says what went wrong."""
 MAPPED, GO = b"M", b"G"
 """Messages to the child: the ids are mapped; become the program."""
+
+NUMBER = struct.Struct("=I")
+"""How a message carries a number."""
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """Exit codes of a program that could not be started, as every shell has them."""
 INTERRUPTED_SETUP = 125
+
+
+class _NamespaceRefused(OSError):
+    """By a limit that the parent can read and the child, once in a user namespace of its own, cannot."""
 
 
 class _ParentGone(Exception):
@@ -60,10 +67,12 @@ def run_child(
         status = _become(command)
     except _ParentGone:
         pass
+    except _NamespaceRefused as error:
+        _report(control, REFUSED + NUMBER.pack(error.errno))
     except HostError as error:
-        _report(control, str(error))
+        _report(control, FAILED + str(error).encode("utf-8", "replace"))
     except Exception as error:
-        _report(control, f"cannot set up the namespace: {error}")
+        _report(control, FAILED + f"cannot set up the namespace: {error}".encode("utf-8", "replace"))
     finally:
         os._exit(status)
 
@@ -84,11 +93,11 @@ def _prepare(control: socket.socket, network: Network, resolv_conf: str) -> None
         _expect(control, MAPPED)
         unshare(CLONE_NEWNET | CLONE_NEWNS)
     except OSError as error:
-        raise HostError(why_no_namespace(error)) from error
+        raise _NamespaceRefused(error.errno, error.strerror) from error
     tun, offload = open_tun(TUN_NAME)
     _configure(network)
     hide_name_service(resolv_conf)
-    socket.send_fds(control, [READY + struct.pack("=I", offload)], [tun])
+    socket.send_fds(control, [READY + NUMBER.pack(offload)], [tun])
     os.close(tun)
 
 
@@ -145,8 +154,8 @@ def _expect(control: socket.socket, word: bytes) -> None:
         raise _ParentGone
 
 
-def _report(control: socket.socket, line: str) -> None:
+def _report(control: socket.socket, message: bytes) -> None:
     try:
-        control.send(FAILED + line.encode("utf-8", "replace"))
+        control.send(message)
     except OSError:
         pass

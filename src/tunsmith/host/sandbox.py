@@ -20,12 +20,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import struct
 from typing import TYPE_CHECKING
 
 from tunsmith.errors import HostError
 from tunsmith.host.idmap import map_ids
-from tunsmith.host.inside import FAILED, GO, MAPPED, READY, UNSHARED, run_child
+from tunsmith.host.inside import FAILED, GO, MAPPED, NUMBER, READY, REFUSED, UNSHARED, run_child
 from tunsmith.host.knobs import why_no_namespace
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class Sandbox:
     def ready(self) -> None:
         """Wait until the namespace is complete and take the TUN. Raises HostError with the child's reason."""
         message = self._receive(READY)
-        (self.offload,) = struct.unpack("=I", message)
+        (self.offload,) = NUMBER.unpack(message)
 
     def release(self) -> None:
         """Let the program start. Raises HostError when the child has died."""
@@ -146,8 +145,12 @@ class Sandbox:
         message, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_LIMIT, 1)
         if descriptors:
             (self.tun_fd,) = descriptors
-        if message[:1] == FAILED:
-            raise HostError(message[1:].decode("utf-8", "replace"))
-        if message[:1] != kind:
+        head, body = message[:1], message[1:]
+        if head == REFUSED:
+            (errno,) = NUMBER.unpack(body)
+            raise HostError(why_no_namespace(OSError(errno, os.strerror(errno))))
+        if head == FAILED:
+            raise HostError(body.decode("utf-8", "replace"))
+        if head != kind:
             raise HostError(_CHILD_DIED)
-        return message[1:]
+        return body
