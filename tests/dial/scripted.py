@@ -138,6 +138,12 @@ def at(sock: socket.socket) -> Target:
     return Target(*sock.getsockname()[:2])
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop run until `condition` holds; the test's own timeout ends a wait in vain."""
+    while not condition():  # noqa: ASYNC110 - there is no event for what the kernel does
+        await asyncio.sleep(0)
+
+
 async def readable(descriptor: int) -> None:
     """Wait until `descriptor` is readable."""
     loop = asyncio.get_running_loop()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dial.scripted import Client, closed_port, converse, echo, scripted, silent_port
+from tests.dial.scripted import Client, closed_port, converse, echo, scripted, silent_port, until
 from tunsmith.dial.direct import DirectDialer
 from tunsmith.dial.errnos import dial_error
 from tunsmith.dial.resolve import Resolver
@@ -175,13 +175,11 @@ async def test_cancelled_race_closes_every_socket() -> None:
         before = descriptors()
         connector = Connector(resolver=Names("127.0.0.1", "127.0.0.1"), attempt_delay=0)
         dial = asyncio.ensure_future(connector.connect(Target("two.test", target.port)))
-        while descriptors() < before + 2:
-            await asyncio.sleep(0)
+        await until(lambda: descriptors() == before + 2)
         dial.cancel()
         with pytest.raises(asyncio.CancelledError):
             await dial
-        while descriptors() > before:
-            await asyncio.sleep(0)
+        await until(lambda: descriptors() == before)
 
 
 async def test_reset_after_connecting_is_the_relays_matter() -> None:

@@ -9,7 +9,8 @@ import pytest
 from tunsmith.dial.resolve import AT_ONCE, Resolver, family_of, interleave
 from tunsmith.errors import DialUnreachable
 
-V4, V6 = socket.AF_INET, socket.AF_INET6
+V4: int = socket.AF_INET
+V6: int = socket.AF_INET6
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ class DirectDatagrams:
         self._segment_size = 0
         self._segment_control: list[tuple[int, int, bytes]] = []
         self._names: dict[str, str] = {}
-        self._named: dict[SocketAddress, Target] = {}
+        self._named: dict[tuple[str, int], Target] = {}
         self._held: list[tuple[bytes, int, Target]] = []
         self._lookups: dict[str, asyncio.Task[None]] = {}
 
@@ -230,13 +230,18 @@ class DirectDatagrams:
         family = family_of(target.host)
         if family is None:
             host = self._names.get(target.host)
-            return None if host is None else (host, target.port)
+            if host is None:
+                return None
+            self._named[host, target.port] = target
+            self._peers.clear()  # they may know this peer by its address
+            return host, target.port
         if family != self._family:
             raise OSError(errno.EAFNOSUPPORT, f"{target}: not of this port's address family")
         return target.host, target.port
 
     def _meet(self, address: SocketAddress) -> Target:
-        peer = self._named.get(address) or Target(address[0].partition("%")[0], address[1])
+        host, port = address[0].partition("%")[0], address[1]
+        peer = self._named.get((host, port)) or Target(host, port)
         if len(self._peers) >= PEERS:
             self._peers.clear()
         self._peers[address] = peer
@@ -261,7 +266,7 @@ class DirectDatagrams:
         self._held = [held for held in self._held if held[2].host != name]
         if address is None:
             return
-        if len(self._names) >= PEERS:
+        if len(self._names) >= PEERS or len(self._named) >= PEERS:
             self._names.clear()
             self._named.clear()
         self._names[name] = address

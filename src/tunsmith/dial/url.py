@@ -67,6 +67,10 @@ def parse_upstream(text: str) -> UpstreamUrl:
     """Take an upstream URL apart. Raises UsageError: one line, without the credentials."""
     if text.removesuffix("://") in _BARE:
         return UpstreamUrl(text.removesuffix("://"))
+    if not text.strip():
+        raise UsageError(f"upstream: the URL is empty; known are {_KNOWN}")
+    if not text.isprintable():
+        raise UsageError("upstream: the URL holds characters that cannot be printed; percent-encode them")
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "socks5", text
