@@ -29,7 +29,8 @@ class Terminal:
         if self._status is None:
             os.kill(self.pid, signal.SIGKILL)
             self.wait()
-        os.close(self._fd)
+        if self._fd >= 0:
+            self.hang_up()
 
     def type(self, keys: str) -> None:
         os.write(self._fd, keys.encode())
@@ -43,6 +44,11 @@ class Terminal:
                 raise AssertionError(f"{text!r} never came: {self.seen!r}") from None
         before, _, self.seen = self.seen.partition(text)
         return before + text
+
+    def hang_up(self) -> None:
+        """Close the terminal under whoever is on it."""
+        os.close(self._fd)
+        self._fd = -1
 
     def wait(self) -> int:
         """Exit code of the leader, -n after a signal."""

@@ -83,6 +83,13 @@ def test_interrupt_from_another_process_reaches_a_program_on_a_terminal(user: Us
         assert terminal.wait() == 2
 
 
+def test_terminal_that_goes_away_ends_the_program(user: User) -> None:
+    with Terminal(launch(["sh", "-c", "echo here; exec sleep 1000"], user)) as terminal:
+        terminal.read_until("here")
+        terminal.hang_up()
+        assert terminal.wait() == 128 + signal.SIGHUP
+
+
 def test_job_control_stops_and_continues_the_program() -> None:
     with Terminal(["bash", "--norc", "-i"]) as terminal:
         terminal.read_until("prompt> ")

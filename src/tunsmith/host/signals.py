@@ -1,8 +1,9 @@
 """Signals on their way to the program: what a wrapper must do so that nobody notices it.
 
-The program shares our process group, so what the terminal sends (Ctrl-C, Ctrl-Z, a hang-up) reaches it
-without us; what another process sends to *us* is meant for it and is passed on. The kernel tells the two
-apart (si_code), and signalfd(2) tells us, which signal handlers in Python cannot.
+The program shares our process group, so what is typed at the terminal (Ctrl-C, Ctrl-Z) reaches it without
+us; what another process sends to *us* is meant for it and is passed on. The kernel tells the two apart
+(si_code), and signalfd(2) tells us, which signal handlers in Python cannot. A hang-up is always passed on:
+the kernel sends it to the leader of the session only, and that may be us.
 
 A program that stops takes us with it, so that the shell sees its job stopped; SIGCONT wakes both.
 """
@@ -30,6 +31,7 @@ RELAYED = (
     signal.SIGCONT,
     signal.SIGWINCH,
 )
+_OF_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGWINCH)
 _HARMLESS = (signal.SIGCONT, signal.SIGWINCH, signal.SIGCHLD)
 _FROM_KERNEL = 0x80  # SI_KERNEL
 _SIGINFO = struct.Struct("=Iii116x")  # ssi_signo, ssi_errno, ssi_code
@@ -72,7 +74,7 @@ class SignalRelay:
             if self._sandbox.is_stopped():
                 os.kill(os.getpid(), signal.SIGSTOP)
         elif self._sandbox.is_running:
-            if code != _FROM_KERNEL:
+            if code != _FROM_KERNEL or number not in _OF_THE_TERMINAL:
                 self._sandbox.send_signal(number)
         elif number not in _HARMLESS:
             self._interrupt(number)
