@@ -1,7 +1,7 @@
 """A machine with a resolver of its own and a SOCKS5 proxy, for one `tunsmith run`. Started by test_dns.py in
 a private network and mount namespace: `dns_machine.py [--proxy] SCRIPT`.
 
-The resolver listens on 127.0.0.53, as systemd-resolved does. The proxy leads to a web server that says which
+The resolver listens on $RESOLVER. The proxy leads to a web server that says which
 host was asked for, and for port 53 to a resolver on 127.0.0.54. Prints as JSON what the script printed, what
 each resolver and the proxy were asked, and where packets to port 53 were seen going.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import struct
 import sys
@@ -86,7 +87,7 @@ class Sniffer:
 async def main(arguments: list[str]) -> None:
     script = arguments[-1]
     via = ["--via", "socks5://127.0.0.1:1080"] if "--proxy" in arguments else []
-    async with DnsServer("127.0.0.53", 53) as own, DnsServer("127.0.0.54", 53) as remote:
+    async with DnsServer(os.environ["RESOLVER"], 53) as own, DnsServer("127.0.0.54", 53) as remote:
         proxy = SocksProxy(remote)
         sniffer = Sniffer()
         async with await asyncio.start_server(proxy.serve, "127.0.0.1", 1080):

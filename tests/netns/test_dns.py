@@ -16,9 +16,10 @@ ROOT = Path(__file__).parents[2]
 PRELUDE = """\
 set -e
 ip link set lo up
+ip link add d0 type veth peer name d1; ip link set d1 up; ip link set d0 up; ip addr add fe80::53/64 dev d0 nodad
 mount -t tmpfs none /dev/net; mknod -m 666 /dev/net/tun c 10 200
 mount -t tmpfs none /mnt
-printf 'nameserver 127.0.0.53\\nnameserver 8.8.8.8\\nsearch corp.example\\n' >/mnt/resolv.conf
+printf 'nameserver %s\\nnameserver 8.8.8.8\\nsearch corp.example\\n' $RESOLVER >/mnt/resolv.conf
 mount --bind /mnt/resolv.conf /etc/resolv.conf
 exec "$@"
 """
@@ -45,14 +46,14 @@ class Outcome:
     port53: list[str]
 
 
-def run(script: str, proxy: bool = False) -> Outcome:
+def run(script: str, proxy: bool = False, resolver: str = "127.0.0.53") -> Outcome:
     """What came of `tunsmith run -- sh -c script` on a machine of its own, see dns_machine.py."""
     on_machine = ["unshare", "--net", "--mount", "--propagation=private", "sh", "-c", PRELUDE, "sh"]
     command = [sys.executable, "-m", "tests.netns.dns_machine", *(["--proxy"] if proxy else []), script]
     process = subprocess.run(
         [*on_machine, *command],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+        env={**os.environ, "RESOLVER": resolver, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
         stdout=subprocess.PIPE,
         text=True,
         timeout=60,
@@ -67,6 +68,13 @@ def test_direct_asks_the_resolver_of_the_caller():
     assert seen.output == ["192.0.2.80"] * 3
     assert {transport for *_, transport in seen.own} == {"udp", "tcp"}
     assert seen.port53 == ["127.0.0.53"]
+
+
+@pytest.mark.parametrize("resolver", ["::1", "fe80::53%d0"])
+def test_direct_asks_resolvers_on_ipv6_loopback_and_link_local_addresses(resolver):
+    seen = run("dig +short www.example.com; dig +short +tcp www.example.com", resolver=resolver)
+    assert seen.output == ["192.0.2.80"] * 2
+    assert seen.port53 == [resolver.partition("%")[0]]
 
 
 def test_direct_keeps_the_search_list_and_the_truth_about_missing_names():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import resource
 from ipaddress import ip_address
 
 import dns.flags
@@ -233,6 +234,21 @@ async def test_ten_thousand_queries_come_from_new_ports_and_leave_no_socket(host
         assert len(os.listdir("/proc/self/fd")) == idle
         assert len(server.ports) > 1000
     assert dialer.most_open <= AT_ONCE
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1"])
+async def test_without_descriptors_it_is_servfail_and_with_them_it_goes_on(host):
+    async with DnsServer("127.0.0.1", free_port()) as server:
+        subject = resolver(Elsewhere(), [host], server.port)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            reply = await subject.resolve(query().to_wire(), tcp=False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert reply is not None
+        assert dns.message.from_wire(reply).rcode() == dns.rcode.SERVFAIL
+        assert values(await ask(subject, query())) == ["192.0.2.80"]
 
 
 async def test_too_many_queries_are_dropped_and_counted():
