@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 PRELUDE = """\
 set -e
 ip link set lo up
-ip link add d0 type veth peer name d1; ip link set d1 up; ip link set d0 up; ip addr add fe80::53/64 dev d0 nodad
+ip link add d0 type veth peer name d1; ip link set d1 up; ip link set d0 up
+ip addr add fe80::53/64 dev d0 nodad
 mount -t tmpfs none /dev/net; mknod -m 666 /dev/net/tun c 10 200
 mount -t tmpfs none /mnt
 printf 'nameserver %s\\nnameserver 8.8.8.8\\nsearch corp.example\\n' $RESOLVER >/mnt/resolv.conf

@@ -9,6 +9,8 @@ servers whose address itself says where they are, loopback (systemd-resolved, dn
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -99,7 +101,7 @@ async def ask_tcp(dialer: Dialer, server: Server, query: dns.Query) -> bytes:
         return await ask_stream(await dialer.open_stream(server.target), query)
     sock = socket.socket(server.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        await asyncio.get_running_loop().sock_connect(sock, server.near)
+        await _connect(sock, server.near)
     except BaseException:
         sock.close()
         raise
@@ -120,6 +122,22 @@ async def ask_stream(stream: Stream, query: dns.Query) -> bytes:
                     return message
             data = await loop.sock_recv(sock, _READ)
     raise DialError("the resolver hung up without an answer")
+
+
+async def _connect(sock: socket.socket, address: tuple[Any, ...]) -> None:
+    # Not loop.sock_connect: uvloop's loses the scope of an address.
+    code = sock.connect_ex(address)
+    if code == errno.EINPROGRESS:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        loop.add_writer(sock, _settle, done)
+        try:
+            await done
+        finally:
+            loop.remove_writer(sock)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
 
 
 async def _readable(descriptor: int) -> None:
