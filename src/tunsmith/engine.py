@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tunsmith.dns.fakeip import FakeIpPool
     from tunsmith.relay.dns import Resolver
     from tunsmith.relay.dns_flow import DnsFlow
+    from tunsmith.relay.icmp import PingRelay
     from tunsmith.stack.events import DatagramError, Echo
     from tunsmith.stack.request import FlowRequest
     from tunsmith.wire.ip import IpFamily
@@ -94,6 +95,7 @@ class Engine:
         self._wake_at = float("inf")
         self._timer: asyncio.TimerHandle | None = None
         self._resolver: Resolver | None = None
+        self._pings: PingRelay | None = None
         self._closed = False
 
     # --- life ---
@@ -135,6 +137,8 @@ class Engine:
             if isinstance(relay, TcpRelay):
                 relay.abort("stopped")
         self.udp.close()
+        if self._pings is not None:
+            self._pings.close()
         self.dialer.close()
         self.device.close()
 
@@ -312,13 +316,20 @@ class Engine:
 
     def on_echo(self, echo: Echo) -> None:
         """A ping: StackHandler."""
-        network = self.settings.network
-        if echo.destination in (network.gateway.packed, network.gateway6.packed):
-            self.stack.send_echo_reply(echo)
-            return
-        from tunsmith.wire.icmp import IcmpError
+        if self._pings is None:
+            from tunsmith.relay.icmp import PingRelay
 
-        self.stack.send_echo_error(echo, IcmpError.HOST, time.monotonic())
+            self._pings = PingRelay(
+                self._loop,
+                self.stack,
+                self.dialer,
+                self.settings.network,
+                self.reporter,
+                self._new_record,
+                self.drops,
+            )
+        verdict, target = self._decide(echo.family.icmp, echo.destination, 0)
+        self._pings.on_echo(echo, target, verdict)
 
     # --- 6: time ---
 
@@ -342,6 +353,8 @@ class Engine:
         """Close flows that have been idle for longer than their kind allows."""
         now = time.monotonic()
         self.udp.expire(now)
+        if self._pings is not None:
+            self._pings.expire(now)
         oldest = now - self.settings.limits.tcp_idle
         for relay in [relay for relay in self.relays if relay.record.last < oldest]:
             if isinstance(relay, TcpRelay):

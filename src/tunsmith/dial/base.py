@@ -64,6 +64,53 @@ class Datagrams(Protocol):
         """Close; idempotent."""
 
 
+@dataclass(frozen=True, slots=True)
+class PingReply:
+    """An echo reply from `peer`, which may not be who was asked. `ttl` is what was left of it on arrival."""
+
+    peer: str
+    sequence: int
+    data: bytes
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class PingFault:
+    """`offender` reported by ICMP that the echo request `sequence` to `destination` failed. Type and code
+    are those of the address family; `mtu` is the next-hop MTU of a "too big" error, else 0; `data` is
+    what it quoted of the request's data."""
+
+    destination: str
+    sequence: int
+    offender: str
+    icmp_type: int
+    icmp_code: int
+    mtu: int
+    data: bytes
+
+
+class Pings(Protocol):
+    """One echo identifier of the upstream, for requests to any number of hosts of one address family.
+
+    Non-blocking. `fileno()` becomes readable when `receive()` or `faults()` has something."""
+
+    def fileno(self) -> int:
+        """The descriptor to watch for reading."""
+
+    def send(self, host: str, sequence: int, data: bytes, ttl: int) -> None:
+        """Send one echo request. Raises BlockingIOError when the socket is full, OSError for all else."""
+
+    def receive(self) -> PingReply:
+        """The next reply. Raises BlockingIOError when there is none, another OSError for what `faults`
+        tells in full; the next call goes on."""
+
+    def faults(self) -> Iterable[PingFault]:
+        """ICMP errors since the last call; empties the error queue."""
+
+    def close(self) -> None:
+        """Close; idempotent."""
+
+
 class Dialer(Protocol):
     """An upstream. Stateless per flow; safe to use for many flows at once."""
 
@@ -85,6 +132,11 @@ class Dialer(Protocol):
     async def open_datagrams(self, family: int) -> Datagrams:
         """Open one UDP port for peers of `family` (AF_INET or AF_INET6; names fit either).
         Raises DialError (DialUnsupported where it cannot)."""
+
+    def open_pings(self, family: int) -> Pings:
+        """Take one echo identifier for hosts of `family` (AF_INET or AF_INET6).
+        Raises DialError: DialUnsupported where `carries_ping` is False, DialProhibited where this machine
+        forbids it."""
 
     def close(self) -> None:
         """Release what `start` opened."""

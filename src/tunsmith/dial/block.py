@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunsmith.dial.base import Datagrams, Stream
+from tunsmith.dial.base import Datagrams, Pings, Stream
 from tunsmith.errors import DialRefused, DialUnsupported
 from tunsmith.flow import Target
 
@@ -23,6 +23,10 @@ class BlockDialer:
         raise DialRefused(f"{target}: blocked")
 
     async def open_datagrams(self, family: int) -> Datagrams:
+        """Raises DialUnsupported."""
+        raise DialUnsupported("blocked")
+
+    def open_pings(self, family: int) -> Pings:
         """Raises DialUnsupported."""
         raise DialUnsupported("blocked")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tunsmith.dial.base import Datagrams, Stream
+from tunsmith.dial.base import Datagrams, Pings, Stream
 from tunsmith.dial.interface import Interface
+from tunsmith.dial.ping import DirectPings
 from tunsmith.dial.resolve import Resolver
 from tunsmith.dial.tcp import Connector
 from tunsmith.dial.udp import DirectDatagrams
@@ -35,6 +36,10 @@ class DirectDialer:
     async def open_datagrams(self, family: int) -> Datagrams:
         """See `Dialer.open_datagrams`."""
         return DirectDatagrams(family, self._interface, self._resolver)
+
+    def open_pings(self, family: int) -> Pings:
+        """See `Dialer.open_pings`."""
+        return DirectPings(family, self._interface)
 
     def close(self) -> None:
         """Nothing to release."""

@@ -14,7 +14,7 @@ that counts; else the status does:
 
 from __future__ import annotations
 
-from tunsmith.dial.base import Datagrams, Stream
+from tunsmith.dial.base import Datagrams, Pings, Stream
 from tunsmith.dial.conversation import Conversation, patience
 from tunsmith.dial.credentials import Credentials
 from tunsmith.dial.interface import Interface
@@ -97,6 +97,10 @@ class HttpDialer:
     async def open_datagrams(self, family: int) -> Datagrams:
         """Raises DialUnsupported."""
         raise DialUnsupported(f"{self.label}: an HTTP proxy carries no UDP")
+
+    def open_pings(self, family: int) -> Pings:
+        """Raises DialUnsupported."""
+        raise DialUnsupported(f"{self.label} carries no ping")
 
     def close(self) -> None:
         """Nothing to release."""

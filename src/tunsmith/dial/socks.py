@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from ipaddress import IPv6Address, ip_address
 
-from tunsmith.dial.base import Datagrams, Stream
+from tunsmith.dial.base import Datagrams, Pings, Stream
 from tunsmith.dial.conversation import Conversation, patience
 from tunsmith.dial.credentials import Credentials
 from tunsmith.dial.interface import Interface
@@ -116,6 +116,10 @@ class SocksDialer:
             sock = open_udp(family_of(relay.host) or talk.sock.family, self._interface, relay)
             return SocksDatagrams(sock, talk.hand_over().sock)
 
+    def open_pings(self, family: int) -> Pings:
+        """Raises DialUnsupported."""
+        raise DialUnsupported(f"{self.label} carries no ping")
+
     def close(self) -> None:
         """Nothing to release."""
 
@@ -140,9 +144,12 @@ class SocksDialer:
             await talk.say(socks5.credentials(self._credentials.user, self._credentials.password))
             if not await talk.hear(socks5.parse_verdict):
                 raise ProxyAuthFailed(f"{self.label}: the proxy does not accept this user name and password")
-        elif method == Method.NO_ACCEPTABLE or method == Method.PASSWORD:
-            hint = "other credentials than a password" if self._credentials else "socks5://USER:PASSWORD@..."
-            raise ProxyAuthFailed(f"{self.label}: the proxy wants {hint}")
+        elif method in (Method.NO_ACCEPTABLE, Method.PASSWORD):
+            if self._credentials is None:
+                raise ProxyAuthFailed(
+                    f"{self.label}: the proxy wants a user name and password: socks5://USER:PASSWORD@..."
+                )
+            raise ProxyAuthFailed(f"{self.label}: the proxy takes neither a password nor an anonymous client")
         else:
             raise ProxyError(f"{self.label}: the proxy chose method {method}, which was not offered")
 

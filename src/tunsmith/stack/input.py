@@ -15,7 +15,7 @@ from tunsmith.stack.extensions import Fragment, ParameterProblem, walk
 from tunsmith.stack.reassembly import Reassembler
 from tunsmith.stack.tcp.timers import NEVER
 from tunsmith.wire.checksum import ones_sum, pseudo_sum
-from tunsmith.wire.icmp import ECHO_REQUEST, HEADER_LENGTH, ICMP, IcmpError, build_icmp, is_error
+from tunsmith.wire.icmp import ECHO_REQUEST, HEADER_LENGTH, ICMP, IcmpError, build_icmp, is_error, meaning_of
 from tunsmith.wire.ip import IPV4, IPV6, IpFamily, IpHeader, parse_ip
 from tunsmith.wire.vnet import PLAIN, VNET_HDR_LEN
 
@@ -236,7 +236,7 @@ class Input:
         protocol = quoted[9] if family is IPV4 else quoted[6]
         addresses_at = n - 2 * family.address_length
         key = bytes(quoted[addresses_at : n + 4])
-        error = _meaning(family, icmp_type, code)
+        error = meaning_of(family, icmp_type, code)
         if protocol == TCP:
             connection = self.stack.connections.get(family.swap(key))
             if connection is None:
@@ -305,13 +305,3 @@ def _ipv4_options(options: memoryview) -> list[int]:
     if at > len(options):
         raise WireError("ip_options")
     return kinds
-
-
-def _meaning(family: IpFamily, icmp_type: int, code: int) -> IcmpError | None:
-    """The error that a type and code stand for; None where it is only a hint."""
-    for error in IcmpError:
-        if error.code(family) == (icmp_type, code):
-            return error
-    if family is IPV4 and icmp_type == 3 and code in (9, 10):
-        return IcmpError.PROHIBITED
-    return IcmpError.HOST if icmp_type == (3 if family is IPV4 else 1) else None

@@ -29,7 +29,7 @@ from tunsmith.stack.tcp.state import State
 from tunsmith.stack.tcp.timewait import TimeWait, TimeWaitTable
 from tunsmith.wire.checksum import ones_sum, partial, pseudo_sum
 from tunsmith.wire.icmp import ECHO_REPLY, ICMP, IcmpError, build_error, build_icmp
-from tunsmith.wire.ip import IPV4, IPV6, WHOLE, IpFamily
+from tunsmith.wire.ip import DEFAULT_TTL, IPV4, IPV6, WHOLE, IpFamily
 from tunsmith.wire.offload import segment
 from tunsmith.wire.tcp import ACK, FIN, RST, SYN, TIMESTAMP_WORD, TcpOptions, build_options, parse_options
 from tunsmith.wire.udp import CHECKSUM_OFFSET as UDP_CHECKSUM_OFFSET
@@ -466,8 +466,8 @@ class Stack:
         )
         self.send_error(family, destination, source, error, quoted, now, mtu)
 
-    def send_echo_reply(self, echo: Echo) -> None:
-        """Answer a ping."""
+    def send_echo_reply(self, echo: Echo, ttl: int = DEFAULT_TTL) -> None:
+        """Answer a ping. `ttl` is ignored for answers longer than the MTU."""
         packet = build_icmp(
             echo.family,
             echo.destination,
@@ -476,6 +476,7 @@ class Stack:
             0,
             echo.identifier << 16 | echo.sequence,
             echo.data,
+            ttl,
         )
         if len(packet) > self.config.mtu:
             header = echo.family.header_length
@@ -484,14 +485,17 @@ class Stack:
             return
         self.emit((PLAIN, packet))
 
-    def send_echo_error(self, echo: Echo, error: IcmpError, now: float) -> None:
-        """Tell the sender of a ping that it failed."""
+    def send_echo_error(
+        self, echo: Echo, error: IcmpError, now: float, *, source: bytes | None = None, rest: int = 0
+    ) -> None:
+        """Tell the sender of a ping that it failed. `source` is who says so, by default the destination;
+        `rest` is the rest of the ICMP header (the MTU of TOO_BIG)."""
         family = echo.family
         request = ICMP.pack(
             8 if family is IPV4 else 128, 0, 0, echo.identifier << 16 | echo.sequence
         ) + bytes(echo.data)
         quoted = family.header(echo.source, echo.destination, family.icmp, len(request)) + request
-        self.send_error(family, echo.destination, echo.source, error, quoted, now)
+        self.send_error(family, source or echo.destination, echo.source, error, quoted, now, rest)
 
 
 class _Segmenting:

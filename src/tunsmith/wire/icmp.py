@@ -9,7 +9,7 @@ from enum import Enum
 from struct import Struct
 
 from tunsmith.wire.checksum import Buffer, finish, ones_sum, pseudo_sum
-from tunsmith.wire.ip import IPV4, IPV6, IpFamily
+from tunsmith.wire.ip import DEFAULT_TTL, IPV4, IPV6, IpFamily
 
 ICMP = Struct(">BBHI")
 """type, code, checksum, rest of header (id and sequence, MTU, pointer, or unused)."""
@@ -35,6 +35,16 @@ class IcmpError(Enum):
         return pair[family.version == 6]
 
 
+def meaning_of(family: IpFamily, icmp_type: int, code: int) -> IcmpError | None:
+    """The error that a type and code stand for; None where it is only a hint."""
+    for error in IcmpError:
+        if error.code(family) == (icmp_type, code):
+            return error
+    if family is IPV4 and icmp_type == 3 and code in (9, 10):
+        return IcmpError.PROHIBITED
+    return IcmpError.HOST if icmp_type == (3 if family is IPV4 else 1) else None
+
+
 ECHO_REQUEST = {IPV4: 8, IPV6: 128}
 ECHO_REPLY = {IPV4: 0, IPV6: 129}
 
@@ -45,14 +55,21 @@ def is_error(family: IpFamily, icmp_type: int) -> bool:
 
 
 def build_icmp(
-    family: IpFamily, source: bytes, destination: bytes, icmp_type: int, code: int, rest: int, body: Buffer
+    family: IpFamily,
+    source: bytes,
+    destination: bytes,
+    icmp_type: int,
+    code: int,
+    rest: int,
+    body: Buffer,
+    ttl: int = DEFAULT_TTL,
 ) -> bytes:
     """A complete IP packet with one ICMP message and its checksum; `body` is copied."""
     message = ICMP.pack(icmp_type, code, 0, rest) + body
     total = ones_sum(message)
     if family is IPV6:
         total += pseudo_sum(source + destination, family.icmp, len(message))
-    header = family.header(source, destination, family.icmp, len(message), fragment=0)
+    header = family.header(source, destination, family.icmp, len(message), ttl=ttl, fragment=0)
     return header + message[:2] + finish(total).to_bytes(2, "big") + message[4:]
 
 
