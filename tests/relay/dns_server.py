@@ -13,6 +13,7 @@ import dns.rcode
 import dns.rrset
 
 from tunsmith.dial.base import DatagramFault, Datagrams, Stream
+from tunsmith.dial.block import BlockDialer
 from tunsmith.dial.direct import DirectDialer
 from tunsmith.errors import DialError
 from tunsmith.flow import Target
@@ -157,21 +158,13 @@ class _Translated:
         self._inner.close()
 
 
-class Proxy:
-    """A dialer for names: every stream ends at `server`, whatever it was asked for. No datagrams."""
-
-    label = "proxy"
-    wants_names = True
-    carries_udp = False
-    carries_ping = False
+class Proxy(BlockDialer):
+    """A dialer for names: every stream ends at `server`, whatever it was asked for. Carries nothing else."""
 
     def __init__(self, server: DnsServer | None) -> None:
         self._server = server
         self._direct = DirectDialer()
         self.targets: list[Target] = []
-
-    async def start(self) -> None:
-        pass
 
     async def open_stream(self, target: Target) -> Stream:
         self.targets.append(target)
@@ -181,6 +174,3 @@ class Proxy:
 
     async def open_datagrams(self, family: int) -> Datagrams:
         raise AssertionError("a query would leak past the proxy")
-
-    def close(self) -> None:
-        pass

@@ -61,6 +61,8 @@ MAX_PLAIN_UDP = 512
 MAX_UDP = 1232
 """What we say we take over UDP: fits every path that IPv6 allows (DNS flag day 2020)."""
 _DO = 0x8000
+_MAX_WHY = 100
+"""Characters; keeps a reply below every UDP limit."""
 _ADDRESS_LENGTH = {A: 4, AAAA: 16}
 _TYPE_NAMES = {
     1: "A",
@@ -162,7 +164,7 @@ def reply(
     additional = b""
     if query.edns is not None:
         extended = rcode >> 4 << 24 | query.edns.flags & _DO
-        text = why.encode()
+        text = why[:_MAX_WHY].encode()
         option = _EXTENDED_ERROR.pack(15, 2 + len(text), 0) + text if text else b""
         additional = b"\0" + _RECORD.pack(OPT, MAX_UDP, extended, len(option)) + option
     flags = QR | RA | query.flags & (RD | CD) | query.opcode << 11 | rcode & 0xF
