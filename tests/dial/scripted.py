@@ -54,7 +54,8 @@ Script = Callable[[Client], Awaitable[object]]
 
 @asynccontextmanager
 async def scripted(script: Script, host: str = "127.0.0.1") -> AsyncIterator[Target]:
-    """A server that plays `script` to every client and then hangs up. A script's failure is the test's."""
+    """A server that plays `script` to every client and then hangs up. A client that hangs up first is fine;
+    any other failure of a script is the test's."""
     failures: list[BaseException] = []
     tasks: set[asyncio.Task[object]] = set()
 
@@ -64,7 +65,7 @@ async def scripted(script: Script, host: str = "127.0.0.1") -> AsyncIterator[Tar
         tasks.add(task)
         try:
             await script(Client(reader, writer))
-        except (ConnectionError, asyncio.CancelledError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         except BaseException as error:
             failures.append(error)
