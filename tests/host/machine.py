@@ -21,6 +21,8 @@ WRITABLE_ETC = (
     "mount -t tmpfs none /mnt; mkdir /mnt/upper /mnt/work\n"
     "mount -t overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work none /etc\n"
 )
+OWN_NETWORK = "ip link set lo up; ip address add 192.0.2.1/32 dev lo\n"
+"""With `network=True`: an address that a program in a sandbox can only reach through us."""
 EMPTY_RUN = "mount -t tmpfs -o mode=0755 none /run\n"
 
 
@@ -40,10 +42,11 @@ class User:
 USERS = (User("root", 0), User("ordinary", ORDINARY_ID))
 
 
-def on_machine(command: list[str], user: User, prelude: str = "") -> list[str]:
-    """The command line that runs `command` there."""
-    script = f'set -e\n{TUN_NODE}{prelude}\nexec "$@"'
-    return ["unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh", *user.become(), *command]
+def on_machine(command: list[str], user: User, prelude: str = "", network: bool = False) -> list[str]:
+    """The command line that runs `command` there; in a network of its own where `network` is true."""
+    flags = ["--mount", "--propagation=private", *(["--net"] if network else [])]
+    script = f'set -e\n{OWN_NETWORK if network else ""}{TUN_NODE}{prelude}\nexec "$@"'
+    return ["unshare", *flags, "sh", "-c", script, "sh", *user.become(), *command]
 
 
 def sandboxed(command: list[str], unreleased: bool = False) -> list[str]:

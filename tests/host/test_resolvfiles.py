@@ -72,6 +72,14 @@ def test_resolver_is_ours_however_etc_is_laid_out(user: User, etc: str) -> None:
 
 
 @pytest.mark.netns
+def test_files_are_readable_to_everyone_whatever_the_umask() -> None:
+    etc = WRITABLE_ETC + "rm -f /etc/resolv.conf; umask 077"
+    another = ["setpriv", "--reuid=42", "--regid=42", "--clear-groups"]
+    result = run(launch([*another, "cat", "/etc/resolv.conf"], ROOT_USER, etc))
+    assert (result.stdout, result.stderr) == (RESOLV_CONF, "")
+
+
+@pytest.mark.netns
 def test_sockets_of_name_services_are_out_of_reach(user: User) -> None:
     serve = [sys.executable, "-B", str(NAME_SERVICES), "serve", *user.become()]
     knock = [sys.executable, "-B", str(NAME_SERVICES), "knock"]

@@ -56,6 +56,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    _fill_standard_descriptors()
     code = run(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
@@ -83,6 +84,17 @@ def run(arguments: list[str]) -> int:
         return _complain(str(error), FAILED)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
+
+
+def _fill_standard_descriptors() -> None:
+    """Where tunsmith is started with one of them closed, it would get the TUN as its standard error.
+
+    Close-on-exec: a program that we run has them closed again."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - it stays open
 
 
 def _complain(message: str, code: int) -> int:

@@ -21,6 +21,7 @@ from tunsmith.errors import TunsmithError, UsageError
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
+    from tunsmith.device.base import Device
     from tunsmith.device.pcap import Capture
     from tunsmith.dial.base import Dialer
     from tunsmith.host.sandbox import Sandbox
@@ -167,7 +168,11 @@ async def _serve(request: Request, sandbox: Sandbox) -> int:
     signals = SignalRelay(sandbox, asyncio.get_running_loop(), interrupt)
     sandbox.ready()
     settings = request.settings
-    device = TunDevice.adopt(sandbox.tun_fd, sandbox.offload, settings.network.mtu)
+    device: Device = TunDevice.adopt(sandbox.tun_fd, sandbox.offload, settings.network.mtu)
+    if request.capture is not None:
+        from tunsmith.device.pcap import PcapDevice
+
+        device = PcapDevice(device, request.capture)
     engine = Engine(device, request.dialer, settings, request.reporter, request.capture)
     try:
         await engine.start()

@@ -14,7 +14,6 @@ import os
 import signal
 import socket
 import struct
-import sys
 from typing import NoReturn
 
 from tunsmith.config import Network
@@ -138,9 +137,15 @@ def _become(command: list[str]) -> int:
     error = execvp(command)
     exists = _exists(command[0])
     reason = error.strerror if exists else "command not found"
-    sys.stderr.write(f"tunsmith: {command[0]}: {reason}\n")
-    sys.stderr.flush()
+    _say(f"tunsmith: {command[0]}: {reason}\n")
     return NOT_FOUND if error.errno == errno.ENOENT or not exists else NOT_EXECUTABLE
+
+
+def _say(line: str) -> None:
+    try:
+        os.write(2, os.fsencode(line))
+    except OSError:  # standard error is closed or nobody reads it
+        pass
 
 
 def _exists(program: str) -> bool:

@@ -74,9 +74,7 @@ def _replace_socket_directories(stage: str) -> None:
         if real in done or not os.path.isdir(real):
             continue
         done.add(real)
-        copy = os.path.join(stage, f"sockets-{len(done)}")
-        _copy_files(real, copy)
-        mount(copy, real, flags=MS_BIND)
+        mount(_copy_of_files(real, stage, f"sockets-{len(done)}"), real, flags=MS_BIND)
 
 
 def _replace_resolv_conf(stage: str, content: str) -> None:
@@ -84,8 +82,7 @@ def _replace_resolv_conf(stage: str, content: str) -> None:
     if os.path.isfile(RESOLV_CONF):
         _cover(RESOLV_CONF, _file(stage, "resolv.conf", content))
         return
-    layer = os.path.join(stage, "etc")
-    os.mkdir(layer)
+    layer = _directory(stage, "etc")
     _file(layer, "resolv.conf", content)
     try:
         mount("tunsmith", "/etc", "overlay", MS_NOSUID | MS_NODEV, f"lowerdir={layer}:/etc,userxattr")
@@ -115,23 +112,29 @@ def _own_ssh_includes(stage: str) -> None:
         return
     if owners <= {0, os.getuid()}:
         return
-    copy = os.path.join(stage, "ssh-includes")
-    _copy_files(SSH_INCLUDES, copy)
-    mount(copy, SSH_INCLUDES, flags=MS_BIND)
+    mount(_copy_of_files(SSH_INCLUDES, stage, "ssh-includes"), SSH_INCLUDES, flags=MS_BIND)
 
 
-def _copy_files(directory: str, copy: str) -> None:
-    """Make `copy`, a directory with the readable regular files of `directory` and nothing else."""
-    os.mkdir(copy)
-    for name in os.listdir(directory):
-        path = os.path.join(directory, name)
+def _copy_of_files(directory: str, stage: str, name: str) -> str:
+    """A new directory on `stage` with the readable regular files of `directory` and nothing else."""
+    copy = _directory(stage, name)
+    for entry in os.listdir(directory):
+        path = os.path.join(directory, entry)
         try:
             # The type is looked at before the file is opened: opening a device or a pipe could have effects.
             if stat.S_ISREG(os.stat(path).st_mode):
                 with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                    _file(copy, name, file.read())
+                    _file(copy, entry, file.read())
         except OSError:
             continue
+    return copy
+
+
+def _directory(parent: str, name: str) -> str:
+    path = os.path.join(parent, name)
+    os.mkdir(path)
+    os.chmod(path, 0o755)  # whatever the caller's umask
+    return path
 
 
 def _file(directory: str, name: str, content: str) -> str:

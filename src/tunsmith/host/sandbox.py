@@ -57,10 +57,13 @@ class Sandbox:
 
         `command` is looked up along PATH, `network` says how the inside of the TUN is addressed,
         `resolv_conf` is the content of /etc/resolv.conf inside. Call it before there are threads.
-        Raises HostError when user namespaces are not to be had."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        Raises HostError when there can be no process or no user namespace."""
         parent = os.getpid()
-        pid = os.fork()
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            pid = os.fork()
+        except OSError as error:
+            raise HostError(f"cannot start a process: {error.strerror}") from error
         if pid == 0:
             ours.close()
             run_child(theirs, parent, command, network, resolv_conf)

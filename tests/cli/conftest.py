@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from tests.host.machine import USERS, User
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("netns") and (os.geteuid() != 0 or not shutil.which("unshare")):
+        pytest.skip("needs root and unshare(1)")
+
+
+@pytest.fixture(params=USERS, ids=lambda user: user.name)
+def user(request: pytest.FixtureRequest) -> User:
+    return request.param  # type: ignore[no-any-return]
