@@ -85,7 +85,7 @@ async def test_one_association_reaches_both_families_and_names(host: str) -> Non
                 data, relay = await arrived(peer)
                 assert data == b"to " + target.host.encode()
                 peer.sendto(b"answer", (relay.host, relay.port))
-                assert await received(datagrams) == (b"answer", 0, target)
+                assert await received(datagrams) == (b"answer", 0, at(peer))
         assert server.names == ["name.test"]
         datagrams.close()
         datagrams.close()
@@ -206,23 +206,27 @@ async def test_empty_datagram_is_a_datagram() -> None:
         assert await received(datagrams) == (b"", 0, Target("192.0.2.9", 9))
 
 
-async def test_answer_from_an_address_belongs_to_the_name_that_was_asked() -> None:
-    """Names reach the proxy as names, its answers bear addresses; ports tell which is which."""
+async def test_peer_is_whom_the_proxy_names__also_where_a_name_was_asked() -> None:
     async with associated() as (datagrams, relay, _):
         client = await greeted(datagrams, relay)
         name = Target("name.test", 443)
         datagrams.send([b"?"], 0, name)
         await arrived(relay)
-        for source, peer in (
-            (Target("192.0.2.9", 9), Target("192.0.2.9", 9)),  # sent to by address: never taken for a name
-            (Target("198.51.100.1", 80), Target("198.51.100.1", 80)),  # another port: a stranger
-            (Target("198.51.100.7", 443), name),
-            (Target("198.51.100.8", 443), Target("198.51.100.8", 443)),  # the name has its address by now
-            (Target("198.51.100.7", 443), name),
-            (name, name),
-        ):
-            relay.sendto(socks5.datagram_header(source.host, source.port) + b"!", client)
+        for peer in (Target("198.51.100.7", 443), name, Target("2001:db8::7", 443)):
+            relay.sendto(socks5.datagram_header(peer.host, peer.port) + b"!", client)
             assert await received(datagrams) == (b"!", 0, peer)
+
+
+async def test_one_peer_is_one_object() -> None:
+    """The relay gathers by identity."""
+    async with associated() as (datagrams, relay, _):
+        client = await greeted(datagrams, relay)
+        target = Target("192.0.2.1", 53)
+        datagrams.send([b"?"], 0, target)
+        await arrived(relay)
+        for _ in range(2):
+            relay.sendto(socks5.datagram_header("192.0.2.1", 53) + b"!", client)
+            assert (await received(datagrams))[2] is target
 
 
 @pytest.mark.parametrize("ending", ["close", "reset"])

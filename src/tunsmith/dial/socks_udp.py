@@ -8,9 +8,8 @@ watch says both. A malformed datagram is dropped and counted, never an end.
 Super-datagrams stay whole: UDP_SEGMENT cuts after each header and segment, and a coalesced receive is
 freed of its headers in one pass where all its datagrams come from one peer, as nearly always.
 
-A proxy answers from addresses, also what was sent to a name. An address nobody sent to, on the port
-of a name not yet answered for, is taken for that name: without it, the application would get answers
-from a stranger.
+A proxy may answer from an address what was sent to a name. The address is what `receive` gives then; which
+name it belongs to is for the relay to say, who knows the flows.
 """
 
 from __future__ import annotations
@@ -38,8 +37,6 @@ from tunsmith.wire import socks5
 
 _MAX_PAYLOAD = 65000
 """What one sendmsg may carry: 65535 less the headers of IP and UDP, rounded down."""
-_AWAITED = 64
-"""Names remembered as not yet answered for."""
 
 Batch = tuple[bytes, int, Target]
 
@@ -49,7 +46,6 @@ class SocksDatagrams:
 
     __slots__ = (
         "_alive",
-        "_awaited",
         "_batches",
         "_control",
         "_headers",
@@ -70,7 +66,6 @@ class SocksDatagrams:
         self._alive = True
         self._headers: dict[Target, bytes] = {}
         self._peers: dict[bytes, Target] = {}
-        self._awaited: deque[Target] = deque(maxlen=_AWAITED)
         self._batches: deque[Batch] = deque()
         self._last_target: Target | None = None
         self._last_header = b""
@@ -178,8 +173,6 @@ class SocksDatagrams:
             self._headers.clear()
         self._headers[target] = header
         self._remember(header, target)
-        if target.is_name:
-            self._awaited.append(target)
         return header
 
     def _open(self, data: bytes, size: int) -> None:
@@ -207,11 +200,6 @@ class SocksDatagrams:
     def _meet(self, header: bytes) -> Target:
         """The peer behind a header not seen before."""
         peer = Target(*socks5.parse_datagram_header(header))
-        for name in self._awaited:
-            if name.port == peer.port:
-                self._awaited.remove(name)
-                peer = name
-                break
         self._remember(header, peer)
         return peer
 
