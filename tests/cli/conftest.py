@@ -1,18 +1,7 @@
+"""The users and the needs of the sandbox tests."""
+
 from __future__ import annotations
 
-import os
-import shutil
+from tests.host.conftest import pytest_runtest_setup, user
 
-import pytest
-
-from tests.host.machine import USERS, User
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("netns") and (os.geteuid() != 0 or not shutil.which("unshare")):
-        pytest.skip("needs root and unshare(1)")
-
-
-@pytest.fixture(params=USERS, ids=lambda user: user.name)
-def user(request: pytest.FixtureRequest) -> User:
-    return request.param  # type: ignore[no-any-return]
+__all__ = ["pytest_runtest_setup", "user"]

@@ -72,6 +72,14 @@ def test_resolver_is_ours_however_etc_is_laid_out(user: User, etc: str) -> None:
 
 
 @pytest.mark.netns
+def test_forbidden_mounts_name_the_container_option() -> None:
+    script = "from tunsmith.host.resolvfiles import hide_name_service; hide_name_service('')"
+    result = run(on_machine([sys.executable, "-B", "-c", script], USERS[1]))
+    assert "HostError: mounts are forbidden here" in result.stderr
+    assert "apparmor=unconfined" in result.stderr
+
+
+@pytest.mark.netns
 def test_files_are_readable_to_everyone_whatever_the_umask() -> None:
     etc = WRITABLE_ETC + "rm -f /etc/resolv.conf; umask 077"
     another = ["setpriv", "--reuid=42", "--regid=42", "--clear-groups"]

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.host.launch import RESOLV_CONF
 from tests.host.machine import User, launch, on_machine, run
+from tunsmith.config import Network
+from tunsmith.host.sandbox import Sandbox
 
 pytestmark = pytest.mark.netns
 
@@ -114,6 +117,24 @@ def test_root_may_become_another_user_inside_as_apt_does() -> None:
     user = User("root", 0)
     result = run(launch(["setpriv", "--reuid=42", "--regid=65534", "--clear-groups", "id", "-u"], user))
     assert (result.stdout, result.stderr) == ("42\n", "")
+
+
+async def test_frames_of_the_program_arrive_on_the_descriptor_we_hold() -> None:
+    script = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'payload', ('203.0.113.9', 9))"
+    sandbox = Sandbox.spawn([sys.executable, "-c", script], Network(), RESOLV_CONF)
+    try:
+        sandbox.ready()
+        assert not os.get_inheritable(sandbox.tun_fd)
+        sandbox.release()
+        assert await sandbox.wait() == 0
+        frame = os.read(sandbox.tun_fd, 1 << 16)
+        os.close(sandbox.tun_fd)
+    finally:
+        sandbox.close()
+    header, packet = frame[:10], frame[10:]
+    assert header[0] & 1  # NEEDS_CSUM: left to us
+    assert packet[12:20] == bytes([198, 18, 0, 1, 203, 0, 113, 9])
+    assert packet.endswith(b"payload")
 
 
 def test_network_ends_with_its_holder_even_by_sigkill(user: User) -> None:

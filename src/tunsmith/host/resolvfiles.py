@@ -39,7 +39,13 @@ _STAGES = ("/tmp", "/mnt", "/media", "/srv", "/opt")
 def hide_name_service(resolv_conf: str) -> None:
     """Put the private files in place and the sockets out of sight; to be called in a mount namespace
     that may be changed. `resolv_conf` is the content of the file. Raises OSError or HostError."""
-    mount("none", "/", flags=MS_REC | MS_PRIVATE)
+    try:
+        mount("none", "/", flags=MS_REC | MS_PRIVATE)
+    except PermissionError as error:
+        raise HostError(
+            "mounts are forbidden here, even in a mount namespace of one's own: "
+            "a container needs `--security-opt apparmor=unconfined`"
+        ) from error
     stage = _stage()
     mount("tunsmith", stage, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
     try:

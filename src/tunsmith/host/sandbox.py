@@ -62,13 +62,13 @@ class Sandbox:
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             pid = os.fork()
+            if pid == 0:
+                ours.close()
+                run_child(theirs, parent, command, network, resolv_conf)
+            theirs.close()
+            sandbox = cls(pid, ours)
         except OSError as error:
             raise HostError(f"cannot start a process: {error.strerror}") from error
-        if pid == 0:
-            ours.close()
-            run_child(theirs, parent, command, network, resolv_conf)
-        theirs.close()
-        sandbox = cls(pid, ours)
         try:
             sandbox._receive(UNSHARED)
             try:
@@ -119,10 +119,10 @@ class Sandbox:
         import asyncio  # late: the fork comes before the event loop is even imported
 
         loop = asyncio.get_running_loop()
-        ended = loop.create_future()
-        loop.add_reader(self._pidfd, ended.set_result, None)
+        ended = asyncio.Event()
+        loop.add_reader(self._pidfd, ended.set)
         try:
-            await ended
+            await ended.wait()
         finally:
             loop.remove_reader(self._pidfd)
         return self._reap()
@@ -145,7 +145,9 @@ class Sandbox:
         return code if code >= 0 else 128 - code
 
     def _receive(self, kind: bytes) -> bytes:
-        message, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_LIMIT, 1)
+        message, descriptors, _, _ = socket.recv_fds(
+            self._control, _MESSAGE_LIMIT, 1, socket.MSG_CMSG_CLOEXEC
+        )
         if descriptors:
             (self.tun_fd,) = descriptors
         head, body = message[:1], message[1:]
