@@ -120,7 +120,10 @@ def test_root_may_become_another_user_inside_as_apt_does() -> None:
 
 
 async def test_frames_of_the_program_arrive_on_the_descriptor_we_hold() -> None:
-    script = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'payload', ('203.0.113.9', 9))"
+    script = (
+        "import socket; client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
+        "client.sendto(b'payload', ('203.0.113.9', 9))"
+    )
     sandbox = Sandbox.spawn([sys.executable, "-c", script], Network(), RESOLV_CONF)
     try:
         sandbox.ready()

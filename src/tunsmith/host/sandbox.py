@@ -145,11 +145,10 @@ class Sandbox:
         return code if code >= 0 else 128 - code
 
     def _receive(self, kind: bytes) -> bytes:
-        message, descriptors, _, _ = socket.recv_fds(
-            self._control, _MESSAGE_LIMIT, 1, socket.MSG_CMSG_CLOEXEC
-        )
+        message, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_LIMIT, 1)
         if descriptors:
             (self.tun_fd,) = descriptors
+            os.set_inheritable(self.tun_fd, False)  # recv_fds of Python 3.11 drops its flags argument
         head, body = message[:1], message[1:]
         if head == REFUSED:
             (errno,) = NUMBER.unpack(body)
