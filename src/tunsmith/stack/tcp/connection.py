@@ -551,11 +551,12 @@ class Connection:
         state = ON_FIN_ACKED.get(self.state)
         if state is None:
             return
+        if state is CLOSED:
+            self._finish(0)
+            return
         self.state = state
         if state is State.TIME_WAIT:
             self._enter_time_wait(now)
-        elif state is CLOSED:
-            self._finish(0)
         elif self.owner_closed:
             self.timers[LINGER] = now + self.stack.config.fin_wait_2
 
