@@ -113,7 +113,7 @@ async def test_running_out_of_descriptors_is_said_so() -> None:
         (errno.ETIMEDOUT, DialTimeout, None),
         (errno.EACCES, DialProhibited, None),
         (errno.EPERM, DialProhibited, None),
-        (errno.EADDRNOTAVAIL, DialError, None),
+        (errno.EADDRNOTAVAIL, DialUnreachable, Reach.NETWORK),
         (errno.EMFILE, DialError, None),
         (errno.ENOBUFS, DialError, None),
         (0, DialError, None),

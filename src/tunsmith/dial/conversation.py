@@ -73,7 +73,12 @@ class Conversation:
     async def say(self, data: bytes) -> None:
         """Send all of `data`. Raises ProxyError."""
         try:
-            await self._loop.sock_sendall(self.sock, data)
+            try:
+                sent = self.sock.send(data)  # all of it, as long as anyone listens
+            except BlockingIOError:
+                sent = 0
+            if sent < len(data):
+                await self._loop.sock_sendall(self.sock, data[sent:])
         except OSError as error:
             raise ProxyError(f"{self._proxy}: the proxy hung up ({error.strerror})") from None
 

@@ -20,6 +20,8 @@ _NETWORK = frozenset(
 )
 _HOST = frozenset({errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.EOPNOTSUPP})
 _PROHIBITED = frozenset({errno.EACCES, errno.EPERM})
+_NO_SOURCE = frozenset({errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.EAGAIN})
+"""All local ports taken, or no address of that family that could be the source."""
 _NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 
 
@@ -40,6 +42,8 @@ def dial_error(code: int, where: object) -> DialError:
         return DialError(
             f"{where}: out of file descriptors (the limit is {limit}); raise it with `ulimit -n`"
         )
-    if code in (errno.EADDRNOTAVAIL, errno.EAGAIN, errno.EADDRINUSE):
-        return DialError(f"{where}: no free local port; see net.ipv4.ip_local_port_range")
+    if code in _NO_SOURCE:
+        return DialUnreachable(
+            f"{where}: no local address or port to go from; see net.ipv4.ip_local_port_range", Reach.NETWORK
+        )
     return DialError(f"{where}: {os.strerror(code)}")
