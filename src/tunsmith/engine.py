@@ -18,15 +18,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from heapq import nsmallest
-from ipaddress import ip_address
+from socket import AF_INET, AF_INET6, inet_ntop
 from typing import TYPE_CHECKING, Any
 
 from tunsmith.config import Settings
 from tunsmith.device.base import FRAME_ROOM, TSO, Device
+from tunsmith.dial.base import Stream
 from tunsmith.errors import DialError
 from tunsmith.flow import TCP, UDP, Action, Target, Verdict
 from tunsmith.relay.faults import icmp_for, outcome_of
@@ -52,6 +54,8 @@ BATCH = 64
 """Frames read before sockets get their turn."""
 SWEEP = 5.0
 """Seconds between looks at idle flows."""
+QUIET = 0.5
+"""Seconds in which the kernel of the application would have sent something again (its RTO is 0.2 s)."""
 TIME_WAIT = 1.0
 """2 MSL on a wire inside this machine that reorders nothing."""
 
@@ -105,20 +109,33 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         await self.dialer.start()
         self.udp = UdpRelay(
-            self._loop, self.stack, self.dialer, self.settings.limits, self.reporter, self.drops
+            self._loop, self.stack, self.dialer, self.settings.limits, self.drops, self._ended
         )
         self.stack.deadlines.on_earlier = self._wake
         self._loop.add_reader(self.device.fileno(), self._on_packets)
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
 
     async def drain(self, timeout: float) -> None:
-        """Let what the application has already sent reach its upstreams: at most `timeout` seconds."""
+        """Let what an application that has ended sent before reach its upstreams.
+
+        Its kernel may still hold megabytes, and ends each flow by a FIN; a flow without one belongs to somebody
+        who lives on. At most `timeout` seconds, and QUIET seconds without a byte moving."""
         until = time.monotonic() + timeout
-        while time.monotonic() < until:
+        moved, patience = -1, until
+        device = select.poll()
+        device.register(self.device, select.POLLIN)
+        while True:
             self._on_packets()
-            if not self.stack.requests and all(
-                relay.drained for relay in self.relays if isinstance(relay, TcpRelay)
-            ):
+            unfinished = [
+                relay for relay in self.relays if isinstance(relay, TcpRelay) and not relay.finished
+            ]
+            if not unfinished and self.udp.drained and not device.poll(0):
+                return
+            now = time.monotonic()
+            sent = sum(relay.record.up for relay in self.relays)
+            if sent != moved or any(relay.blocked for relay in unfinished):
+                moved, patience = sent, now + QUIET
+            if now >= min(until, patience):
                 return
             await asyncio.sleep(0.005)
 
@@ -179,9 +196,9 @@ class Engine:
         if verdict.action is Action.DIAL:
             if len(self.relays) >= self.settings.limits.flows:
                 self._evict()
-            self.spawn(self._open_tcp(request, target, self._record("tcp", request, target, verdict)))
+            self._dial(request, self._record("tcp", request.family, request.key, target, verdict))
         elif verdict.action is Action.RESOLVE:
-            self._open_dns(request, self._record("dns", request, target, verdict))
+            self._open_dns(request, self._record("dns", request.family, request.key, target, verdict))
         elif verdict.action is Action.REFUSE:
             request.refuse(time.monotonic())
         else:
@@ -190,32 +207,45 @@ class Engine:
     def _decide(self, protocol: int, address: bytes, port: int) -> tuple[Verdict, Target]:
         name = self.pool.name_of(address) if self.pool is not None else None
         verdict = self.rules.match(protocol, address, port, name)
-        return verdict, Target(name or ip_address(address).compressed, port)
+        host = name or inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
+        return verdict, Target(host, port)
 
-    def _record(self, protocol: str, request: FlowRequest, target: Target, verdict: Verdict) -> FlowRecord:
-        return self._new_record(protocol, request.family, request.key, target, verdict)
-
-    def _new_record(
+    def _record(
         self, protocol: str, family: IpFamily, key: bytes, target: Target, verdict: Verdict
     ) -> FlowRecord:
         now = time.monotonic()
         upstream = self.dialer.label if verdict.action is Action.DIAL else "tunsmith"
         return FlowRecord(protocol, family, key, target, verdict.rule, upstream, now, last=now)
 
-    async def _open_tcp(self, request: FlowRequest, target: Target, record: FlowRecord) -> None:
+    def _dial(self, request: FlowRequest, record: FlowRecord) -> None:
+        self._pin(record)
         try:
-            stream = await self.dialer.open_stream(target)
+            opening = self.dialer.begin(record.target)
         except DialError as error:
             self._refuse(request, record, error)
             return
+        if isinstance(opening, Stream):
+            self._relay(request, record, opening)
+        else:
+            self.spawn(self._open_tcp(request, record, opening))
+
+    async def _open_tcp(self, request: FlowRequest, record: FlowRecord, opening: Awaitable[Stream]) -> None:
+        try:
+            stream = await opening
+        except DialError as error:
+            self._refuse(request, record, error)
+        else:
+            self._relay(request, record, stream)
+
+    def _relay(self, request: FlowRequest, record: FlowRecord, stream: Stream) -> None:
         relay = TcpRelay(self._loop, stream.sock, record, self._on_relay_end)
         connection = request.accept(relay, time.monotonic())
         if connection is None:
             stream.sock.close()
+            record.outcome = "given up"
+            self._ended(record)
             return
         self.relays[relay] = None
-        if self.pool is not None:
-            self.pool.pin(request.destination[0])
         relay.start(connection, stream.early)
 
     def _refuse(self, request: FlowRequest, record: FlowRecord, error: DialError) -> None:
@@ -225,17 +255,27 @@ class Engine:
             request.refuse(now)
         else:
             request.unreachable(meaning, now)
-        record.outcome, record.ended = outcome_of(error), now
+        record.outcome = outcome_of(error)
         self.drops[f"dial_{record.outcome}"] += 1
-        self.reporter.flow_ended(record)
+        self._ended(record)
 
     def _on_relay_end(self, relay: TcpRelay | DnsFlow) -> None:
-        if self.relays.pop(relay, relay) is relay:
-            return
-        record = relay.record
+        del self.relays[relay]
+        self._ended(relay.record)
+
+    def _pin(self, record: FlowRecord) -> None:
+        """Keep the fake address of a flow from being given to another name while the flow lives."""
+        if self.pool is not None and record.target.is_name:
+            n = record.family.address_length
+            record.pinned = record.key[n : 2 * n]
+            self.pool.pin(record.pinned)
+
+    def _ended(self, record: FlowRecord) -> None:
+        """The one exit of every flow."""
         record.ended = time.monotonic()
-        if self.pool is not None:
-            self.pool.unpin(record.key[record.family.address_length : 2 * record.family.address_length])
+        if record.pinned and self.pool is not None:
+            self.pool.unpin(record.pinned)
+            record.pinned = b""
         self.reporter.flow_ended(record)
 
     def _evict(self) -> None:
@@ -262,7 +302,8 @@ class Engine:
             if verdict.action is Action.REFUSE or not self.dialer.carries_udp:
                 self._refuse_datagram(family, key, len(data))
                 return
-            record = self._new_record("udp", family, key, target, verdict)
+            record = self._record("udp", family, key, target, verdict)
+            self._pin(record)
             flow, fresh = self.udp.open(family, key, target, record)
             if fresh:
                 self.spawn(self.udp.dial(flow.mapping))
@@ -279,7 +320,7 @@ class Engine:
         if self._resolver is None:
             from tunsmith.relay.dns import Resolver
 
-            self._resolver = Resolver(self.dialer, self.settings, self.pool)
+            self._resolver = Resolver(self.dialer, self.settings, self.pool, counts=self.drops)
         return self._resolver
 
     def _asked_server(self, target: Target) -> Target | None:
@@ -290,14 +331,14 @@ class Engine:
     async def _resolve(
         self, family: IpFamily, key: bytes, query: bytes, target: Target, verdict: Verdict
     ) -> None:
-        record = self._new_record("dns", family, key, target, verdict)
+        record = self._record("dns", family, key, target, verdict)
         reply = await self.resolver().resolve(query, tcp=False, server=self._asked_server(target))
-        record.up, record.ended = len(query), time.monotonic()
+        record.up = len(query)
         if reply is not None:
             record.down = len(reply)
             self.stack.send_datagram(family, family.swap(key), reply)
         record.outcome = "answered" if reply is not None else "dropped"
-        self.reporter.flow_ended(record)
+        self._ended(record)
 
     def _open_dns(self, request: FlowRequest, record: FlowRecord) -> None:
         from tunsmith.relay.dns_flow import DnsFlow
@@ -325,7 +366,7 @@ class Engine:
                 self.dialer,
                 self.settings.network,
                 self.reporter,
-                self._new_record,
+                self._record,
                 self.drops,
             )
         verdict, target = self._decide(echo.family.icmp, echo.destination, 0)

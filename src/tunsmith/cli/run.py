@@ -176,6 +176,7 @@ async def _serve(request: Request, sandbox: Sandbox) -> int:
     engine = Engine(device, request.dialer, settings, request.reporter, request.capture)
     try:
         await engine.start()
+        gc.set_threshold(50_000, 20, 20)  # flows free themselves; cycles are rare
         gc.freeze()  # what is here now stays to the end: spare the collector the look at it
         try:
             sandbox.release()

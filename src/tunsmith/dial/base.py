@@ -8,7 +8,7 @@ between that socket and the stack; a dialer never touches payload after the hand
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -128,6 +128,10 @@ class Dialer(Protocol):
 
     async def open_stream(self, target: Target) -> Stream:
         """Connect. Raises DialError; cancellation closes whatever was opened."""
+
+    def begin(self, target: Target) -> Stream | Awaitable[Stream]:
+        """As `open_stream`; the stream itself where it is there at once and no task need wait for it.
+        Raises DialError, now or when awaited."""
 
     async def open_datagrams(self, family: int) -> Datagrams:
         """Open one UDP port for peers of `family` (AF_INET or AF_INET6; names fit either).

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from tunsmith.dial.base import Datagrams, Pings, Stream
 from tunsmith.errors import DialRefused, DialUnsupported
 from tunsmith.flow import Target
@@ -21,6 +23,10 @@ class BlockDialer:
     async def open_stream(self, target: Target) -> Stream:
         """Raises DialRefused."""
         raise DialRefused(f"{target}: blocked")
+
+    def begin(self, target: Target) -> Awaitable[Stream]:
+        """See `Dialer.begin`."""
+        return self.open_stream(target)
 
     async def open_datagrams(self, family: int) -> Datagrams:
         """Raises DialUnsupported."""

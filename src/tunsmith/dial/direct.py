@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Awaitable
+
 from tunsmith.dial.base import Datagrams, Pings, Stream
 from tunsmith.dial.interface import Interface
 from tunsmith.dial.ping import DirectPings
@@ -33,6 +36,11 @@ class DirectDialer:
         """See `Dialer.open_stream`."""
         return Stream(await self._connector.connect(target))
 
+    def begin(self, target: Target) -> Stream | Awaitable[Stream]:
+        """See `Dialer.begin`."""
+        opening = self._connector.begin(target)
+        return Stream(opening) if isinstance(opening, socket.socket) else _stream(opening)
+
     async def open_datagrams(self, family: int) -> Datagrams:
         """See `Dialer.open_datagrams`."""
         return DirectDatagrams(family, self._interface, self._resolver)
@@ -43,3 +51,7 @@ class DirectDialer:
 
     def close(self) -> None:
         """Nothing to release."""
+
+
+async def _stream(opening: Awaitable[socket.socket]) -> Stream:
+    return Stream(await opening)

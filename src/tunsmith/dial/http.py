@@ -14,6 +14,8 @@ that counts; else the status does:
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from tunsmith.dial.base import Datagrams, Pings, Stream
 from tunsmith.dial.conversation import Conversation, patience
 from tunsmith.dial.credentials import Credentials
@@ -93,6 +95,10 @@ class HttpDialer:
             if not 200 <= response.status < 300:
                 raise self._failure(response, target)
             return talk.hand_over()
+
+    def begin(self, target: Target) -> Awaitable[Stream]:
+        """See `Dialer.begin`."""
+        return self.open_stream(target)
 
     async def open_datagrams(self, family: int) -> Datagrams:
         """Raises DialUnsupported."""

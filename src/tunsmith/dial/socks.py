@@ -15,6 +15,7 @@ What a proxy answers becomes what the application sees:
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from ipaddress import IPv6Address, ip_address
 
 from tunsmith.dial.base import Datagrams, Pings, Stream
@@ -106,6 +107,10 @@ class SocksDialer:
                 code, _ = await talk.hear(socks5.parse_reply)
             self._expect_success(code, target)
             return talk.hand_over()
+
+    def begin(self, target: Target) -> Awaitable[Stream]:
+        """See `Dialer.begin`."""
+        return self.open_stream(target)
 
     async def open_datagrams(self, family: int) -> Datagrams:
         """A new UDP association, whatever `family`: one carries both, and names. Raises DialError."""

@@ -12,6 +12,7 @@ import asyncio
 import errno
 import socket
 from collections import deque
+from collections.abc import Awaitable
 
 from tunsmith.dial.errnos import dial_error
 from tunsmith.dial.interface import Interface
@@ -46,7 +47,21 @@ class Connector:
         addresses = await self._resolver.addresses(target.host)
         return await self._race(addresses, target)
 
-    async def _attempt(self, family: int, target: Target) -> socket.socket:
+    def begin(self, target: Target) -> socket.socket | Awaitable[socket.socket]:
+        """As `connect`, but the socket itself where the handshake is over when connect(2) returns: on this
+        machine and its containers the answer comes within the call. Raises DialError."""
+        family = family_of(target.host)
+        if family is None:
+            return self.connect(target)
+        sock, code = self._open(family, target)
+        if code == errno.EINPROGRESS:
+            code = sock.connect_ex((target.host, target.port))
+            if code == errno.EALREADY:
+                return self._finish(sock, target)
+        return _settled(sock, code, target)
+
+    def _open(self, family: int, target: Target) -> tuple[socket.socket, int]:
+        """A socket on its way to `target`, and what connect(2) said."""
         try:
             sock = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:
@@ -57,19 +72,24 @@ class Connector:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if self._interface is not None:
                 self._interface.pin(sock, target.host)
-            code = sock.connect_ex((target.host, target.port))
-            if code == errno.EINPROGRESS:
-                code = await _outcome(sock)
+            return sock, sock.connect_ex((target.host, target.port))
         except OSError as error:
             sock.close()
             raise dial_error(error.errno or 0, target) from None
+
+    async def _finish(self, sock: socket.socket, target: Target) -> socket.socket:
+        try:
+            code = await _outcome(sock)
         except BaseException:
             sock.close()
             raise
-        if code:
-            sock.close()
-            raise dial_error(code, target)
-        return sock
+        return _settled(sock, code, target)
+
+    async def _attempt(self, family: int, target: Target) -> socket.socket:
+        sock, code = self._open(family, target)
+        if code == errno.EINPROGRESS:
+            return await self._finish(sock, target)
+        return _settled(sock, code, target)
 
     async def _race(self, addresses: list[tuple[int, str]], target: Target) -> socket.socket:
         waiting = deque(addresses)
@@ -110,6 +130,14 @@ async def _outcome(sock: socket.socket) -> int:
     finally:
         loop.remove_writer(descriptor)
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+def _settled(sock: socket.socket, code: int, target: Target) -> socket.socket:
+    """`sock`, if connecting it ended with `code` 0. Raises DialError."""
+    if code:
+        sock.close()
+        raise dial_error(code, target)
+    return sock
 
 
 def _settle(future: asyncio.Future[None]) -> None:

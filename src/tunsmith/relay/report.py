@@ -30,6 +30,8 @@ class FlowRecord:
     ended: float = 0.0
     outcome: str = "open"
     """How it ended: closed, refused, reset, timeout, ..."""
+    pinned: bytes = b""
+    """The fake address that is kept for this flow."""
     last: float = 0.0
     """When payload last moved."""
 

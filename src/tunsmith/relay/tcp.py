@@ -69,10 +69,15 @@ class TcpRelay:
         self._upstream_ended = False
 
     @property
-    def drained(self) -> bool:
-        """Whether nothing from the application is still on its way to the upstream."""
+    def blocked(self) -> bool:
+        """Whether the upstream takes no more for the moment."""
+        return self._blocked
+
+    @property
+    def finished(self) -> bool:
+        """Whether all that the application will ever send has been handed to the upstream, its end included."""
         connection = self.connection
-        return not self._blocked and (connection is None or not connection.readable_bytes)
+        return connection is None or (connection.fin_seen and not self._blocked)
 
     def start(self, connection: Connection, early: bytes = b"") -> None:
         """Begin: `early` bytes of the upstream go first."""
@@ -128,11 +133,15 @@ class TcpRelay:
         self._blocked = False
         self._loop.remove_writer(self._fd)
         if connection.fin_seen:
-            self._end_upstream()
+            self.on_fin(connection)
 
     def on_fin(self, connection: Connection) -> None:
         """The application closed its half; the upstream hears of it after the last byte."""
-        if not self._blocked:
+        if self._blocked:
+            return
+        if self._upstream_ended:
+            self._close(reset=False)  # both halves are over: what is left is the stack's business
+        else:
             self._end_upstream()
 
     def _end_upstream(self) -> None:
@@ -197,18 +206,21 @@ class TcpRelay:
             connection.abort(time.monotonic())
 
     def abort(self, outcome: str) -> None:
-        """End both sides at once, by RST."""
+        """End both sides at once, by RST; an upstream that has been told the end already just loses a reader,
+        for a reset would throw away what its socket has not sent yet."""
         self.record.outcome = outcome
         connection = self.connection
-        self._close(reset=True)
+        self._close(reset=not self.finished)
         if connection is not None:
             connection.abort(time.monotonic())
 
     def _close(self, *, reset: bool) -> None:
         if self._fd < 0:
             return
-        self._loop.remove_reader(self._fd)
-        self._loop.remove_writer(self._fd)
+        if not (self._paused or self._upstream_ended):
+            self._loop.remove_reader(self._fd)
+        if self._blocked:
+            self._loop.remove_writer(self._fd)
         self._fd = -1
         if reset:
             try:
@@ -217,6 +229,8 @@ class TcpRelay:
                 pass
         self.sock.close()
         self.connection = None
+        if self.record.outcome == "open":
+            self.record.outcome = "closed"
         self._on_end(self)
 
 

@@ -12,6 +12,7 @@ import asyncio
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable
 from ipaddress import ip_address
 
 from tunsmith.config import Limits
@@ -19,7 +20,7 @@ from tunsmith.dial.base import Datagrams, Dialer
 from tunsmith.errors import DialError
 from tunsmith.flow import Target
 from tunsmith.relay.faults import icmp_for, outcome_of
-from tunsmith.relay.report import FlowRecord, Reporter
+from tunsmith.relay.report import FlowRecord
 from tunsmith.stack.stack import Stack
 from tunsmith.wire.icmp import IcmpError
 from tunsmith.wire.ip import IPV4, IpFamily
@@ -65,7 +66,7 @@ class UdpMapping:
 
 
 class UdpRelay:
-    """All UDP of one engine. `name_of` gives the name behind a fake address."""
+    """All UDP of one engine. `on_end` is called once for every flow."""
 
     def __init__(
         self,
@@ -73,15 +74,15 @@ class UdpRelay:
         stack: Stack,
         dialer: Dialer,
         limits: Limits,
-        reporter: Reporter,
         drops: Counter[str],
+        on_end: Callable[[FlowRecord], None],
     ) -> None:
         self._loop = loop
         self._stack = stack
         self._dialer = dialer
         self._limits = limits
-        self._reporter = reporter
         self._drops = drops
+        self._on_end = on_end
         self.flows: dict[bytes, UdpFlow] = {}
         self.mappings: dict[bytes, UdpMapping] = {}
         self._gathering: list[UdpFlow] = []
@@ -199,16 +200,15 @@ class UdpRelay:
             for _ in range(RECEIVES):
                 data, segment_size, source = receive()
                 length = len(data)
-                if held:
-                    if (
-                        source is not peer
-                        or segment_size
-                        or length > size
-                        or held_bytes + length > GATHER_BYTES
-                        or len(held[-1]) < size
-                    ):
-                        self._deliver(mapping, peer, held, size)
-                        held = []
+                if held and (
+                    source is not peer
+                    or segment_size
+                    or length > size
+                    or held_bytes + length > GATHER_BYTES
+                    or len(held[-1]) < size
+                ):
+                    self._deliver(mapping, peer, held, size)
+                    held = []
                 if segment_size:
                     self._deliver(mapping, source, [data], segment_size)
                     continue
@@ -321,15 +321,17 @@ class UdpRelay:
             self._loop.remove_reader(mapping.datagrams.fileno())
             mapping.datagrams.close()
             mapping.datagrams = None
-        now = time.monotonic()
         for flow in mapping.flows:
             self.flows.pop(flow.key, None)
-            record = flow.record
-            record.ended = now
-            if record.outcome == "open":
-                record.outcome = outcome
-            self._reporter.flow_ended(record)
+            if flow.record.outcome == "open":
+                flow.record.outcome = outcome
+            self._on_end(flow.record)
         mapping.flows.clear()
+
+    @property
+    def drained(self) -> bool:
+        """Whether no datagram waits for its upstream port to be opened."""
+        return not any(mapping.waiting for mapping in self.mappings.values())
 
     def close(self) -> None:
         """End everything."""

@@ -22,7 +22,7 @@ class FlowRequest:
     """One SYN. Exactly one of `accept`, `refuse`, `unreachable`, `drop` ends it; later calls do nothing.
     `cancelled` is true once the peer gave up (RST) before an answer."""
 
-    __slots__ = ("cancelled", "family", "isn", "key", "options", "stack", "user_data")
+    __slots__ = ("cancelled", "family", "isn", "key", "options", "stack")
 
     def __init__(self, stack: Stack, family: IpFamily, key: bytes, isn: int, options: TcpOptions) -> None:
         self.stack = stack
@@ -32,7 +32,6 @@ class FlowRequest:
         """The peer's initial sequence number."""
         self.options = options
         self.cancelled = False
-        self.user_data: object = None
 
     @property
     def source(self) -> tuple[bytes, int]:

@@ -68,7 +68,7 @@ class Stack:
         self.drops: Counter[str] = Counter()
         self.connections: dict[bytes, Connection] = {}
         self.requests: dict[bytes, FlowRequest] = {}
-        self.requests_by_source: Counter[bytes] = Counter()
+        self.requests_by_source: dict[bytes, int] = {}
         self.deadlines = Deadlines()
         self.time_waits = TimeWaitTable(config.time_wait_limit)
         self.challenges = RateLimit(config.challenge_ack_rate, config.challenge_ack_rate)
@@ -235,13 +235,13 @@ class Stack:
             return
         if (
             len(self.requests) >= config.pending_limit
-            or self.requests_by_source[source] >= config.pending_per_source
+            or self.requests_by_source.get(source, 0) >= config.pending_per_source
         ):
             self.drops["syn_flood"] += 1  # silence: a real client tries again, RFC 4987 §3
             return
         request = FlowRequest(self, family, key, isn, options)
         self.requests[key] = request
-        self.requests_by_source[source] += 1
+        self.requests_by_source[source] = self.requests_by_source.get(source, 0) + 1
         self.handler.on_flow(request)
 
     @staticmethod
@@ -313,9 +313,11 @@ class Stack:
         if self.requests.get(request.key) is not request:
             return False
         del self.requests[request.key]
-        source = request.source[0]
-        self.requests_by_source[source] -= 1
-        if not self.requests_by_source[source]:
+        source = request.key[: request.family.address_length]
+        left = self.requests_by_source[source] - 1
+        if left:
+            self.requests_by_source[source] = left
+        else:
             del self.requests_by_source[source]
         return True
 

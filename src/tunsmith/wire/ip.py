@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from tunsmith.errors import WireError
-from tunsmith.wire.checksum import Buffer, finish, ones_sum
+from tunsmith.wire.checksum import Buffer, ones_sum
 from tunsmith.wire.vnet import GSO_TCPV4, GSO_TCPV6, VNET_HDR_LEN
 
 WHOLE = frozenset({0, 0x4000, b""})
@@ -70,10 +70,21 @@ class IpFamily:
         unless told otherwise (an atomic datagram, RFC 6864)."""
         if self.version == 6:
             return _IPV6.pack(0x60000000 | traffic_class << 20, length, protocol, ttl, source, destination)
-        bare = _IPV4.pack(
-            0x45, traffic_class, 20 + length, identification, fragment, ttl, protocol, 0, source, destination
+        total = 20 + length
+        words = 0x4500 + traffic_class + total + identification + fragment + (ttl << 8 | protocol)
+        words += int.from_bytes(source, "big") + int.from_bytes(destination, "big")
+        return _IPV4.pack(
+            0x45,
+            traffic_class,
+            total,
+            identification,
+            fragment,
+            ttl,
+            protocol,
+            0xFFFF - words % 0xFFFF,
+            source,
+            destination,
         )
-        return bare[:10] + finish(ones_sum(bare)).to_bytes(2, "big") + bare[12:]
 
 
 _IPV4 = Struct(">BBHHHBBH4s4s")

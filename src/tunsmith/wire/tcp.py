@@ -18,6 +18,11 @@ TIMESTAMP_WORD = 0x0101080A
 TIMESTAMP_LENGTH = 12
 CHECKSUM_OFFSET = 16
 
+SYN_LAYOUT = Struct(">HHHHII3sB")
+SYN_KINDS = (0x0204, 0x0402, 0x080A, b"\x01\x03\x03")
+"""MSS, SACK permitted, timestamp, NOP, window scale: the options of a SYN as Linux sends them, read and
+written in one piece because every connection has two."""
+
 
 @dataclass(slots=True)
 class TcpOptions:
@@ -33,6 +38,11 @@ class TcpOptions:
 def parse_options(data: Buffer) -> TcpOptions:
     """Parse the options field. Malformed trailing options end the list, as RFC 9293 §3.2 MUST-7 asks
     for robustness: what was understood before them counts. Never raises."""
+    if len(data) == SYN_LAYOUT.size:
+        head, mss, permitted, stamp, tsval, tsecr, tail, scale = SYN_LAYOUT.unpack(data)
+        if (head, permitted, stamp, tail) == SYN_KINDS:
+            return TcpOptions(mss, min(scale, 14), True, (tsval, tsecr))
+    data = bytes(data)
     options = TcpOptions()
     at, end = 0, len(data)
     while at < end:
@@ -66,7 +76,11 @@ def parse_options(data: Buffer) -> TcpOptions:
 
 
 def build_options(options: TcpOptions) -> bytes:
-    """Encode, padded with NOPs to whole words; the timestamp comes first, in its usual layout."""
+    """Encode, padded with NOPs to whole words."""
+    mss, scale, stamp = options.mss, options.window_scale, options.timestamp
+    if mss is not None and scale is not None and stamp is not None and options.sack_permitted:
+        head, permitted, kind, tail = SYN_KINDS
+        return SYN_LAYOUT.pack(head, mss, permitted, kind, *stamp, tail, scale)
     out = b""
     if options.mss is not None:
         out += b"\x02\x04" + options.mss.to_bytes(2, "big")

@@ -19,7 +19,14 @@ from tunsmith.errors import LocalError
 from tunsmith.stack.tcp.receiver import Receiver
 from tunsmith.stack.tcp.rtt import RttEstimator
 from tunsmith.stack.tcp.sender import Data, Sender
-from tunsmith.stack.tcp.state import ON_FIN_ACKED, ON_FIN_RECEIVED, ON_FIN_SENT, RECEIVING, State
+from tunsmith.stack.tcp.state import (
+    ON_FIN_ACKED,
+    ON_FIN_RECEIVED,
+    ON_FIN_SENT,
+    RECEIVING,
+    TO_BE_RESET,
+    State,
+)
 from tunsmith.stack.tcp.timers import COUNT, DELAYED_ACK, LINGER, NEVER, PERSIST, RETRANSMIT
 from tunsmith.wire.checksum import partial, pseudo_sum
 from tunsmith.wire.ip import IpFamily
@@ -53,6 +60,15 @@ HEADER_WITH_TIMESTAMP = Struct(">4sIIHHHHIII")
 LARGEST_PACKET = 65535
 
 
+def _emit_nothing(seq: int, data: Data, flags: int, now: float) -> None:
+    """The wire of a closed connection."""
+
+
+def _take_nothing(data: Data) -> int:
+    """The owner of a closed connection."""
+    return len(data)
+
+
 class Connection:
     """A connection, from SYN to CLOSED. `key` is that of arriving segments (IpFamily.key order).
 
@@ -67,7 +83,6 @@ class Connection:
         "_vnet",
         "_vnet_gso",
         "ack_queued",
-        "challenge_at",
         "error",
         "family",
         "fin_seen",
@@ -88,7 +103,6 @@ class Connection:
         "timestamps",
         "ts_offset",
         "ts_recent",
-        "user_data",
         "want_write",
     )
 
@@ -116,7 +130,6 @@ class Connection:
         self.snd_scale = self.rcv_scale = 0
         self.peer_mss = 536
         self.fin_seen = self.owner_closed = self.want_write = self.ack_queued = False
-        self.challenge_at = 0.0
         self._reverse = reverse = family.swap(key)
         self._ports = reverse[-4:]
         self._pseudo = pseudo_sum(reverse[:-4], 6, 0)
@@ -161,6 +174,8 @@ class Connection:
             raise LocalError(self.error or errno.EPIPE, "send on a connection that is closed for sending")
         sender = self.sender
         length = len(data)
+        if not length:
+            return 0
         space = sender.limit - sender.queued - sender.snd_nxt + sender.snd_una
         if length > space:
             self.want_write = True
@@ -190,18 +205,19 @@ class Connection:
         if self.state in ON_FIN_SENT and self.state is not State.SYN_RECEIVED:
             self.state = ON_FIN_SENT[self.state]
             self.sender.output(now)
-        if self.owner_closed and self.state is State.FIN_WAIT_2:
-            self.timers[LINGER] = now + self.stack.config.fin_wait_2
         self._schedule()
 
     def close(self, now: float) -> None:
         """The owner is done with both halves. Unread text, now or later, is answered with RST
-        (RFC 9293 §3.10.4, RFC 2525 §2.17); otherwise an orderly close."""
+        (RFC 9293 §3.10.4, RFC 2525 §2.17); otherwise an orderly close. `on_closed` follows, maybe at once."""
         if self.state is CLOSED:
             return
         self.owner_closed = True
         if self.receiver.ready:
-            self.abort(now)
+            self._abort(errno.ECONNABORTED, now)
+            return
+        if self.state is State.SYN_SENT:
+            self._finish(errno.ECONNABORTED)
             return
         self.shutdown(now)
         if self.state is State.FIN_WAIT_2:
@@ -209,12 +225,13 @@ class Connection:
             self._schedule()
 
     def abort(self, now: float) -> None:
-        """RST, and gone. RFC 9293 §3.10.5."""
-        if self.state is CLOSED:
-            return
-        if self.state is not State.SYN_SENT:
-            self._emit(self.sender.snd_nxt, b"", RST | ACK, now)
-        self._finish(errno.ECONNABORTED, tell=False)
+        """RST, and gone, without `on_closed`. RFC 9293 §3.10.5."""
+        self._abort(errno.ECONNABORTED, now, tell=False)
+
+    def _abort(self, error: int, now: float, *, tell: bool = True) -> None:
+        if self.state in TO_BE_RESET:
+            self._emit(self.sender.acceptable(), b"", RST | ACK, now)
+        self._finish(error, tell)
 
     # --- opening ---
 
@@ -282,8 +299,9 @@ class Connection:
     def _establish(self, ack: int, seq: int, window: int, now: float) -> None:
         sender = self.sender
         sender.snd_una = ack
-        sender.snd_wnd = sender.max_wnd = window
-        sender.snd_wl1, sender.snd_wl2 = seq, ack
+        if window >= 0:
+            sender.snd_wnd = sender.max_wnd = window
+            sender.snd_wl1, sender.snd_wl2 = seq, ack
         sender.timeouts = 0
         self.timers[RETRANSMIT] = NEVER
         self.state = ESTABLISHED
@@ -323,13 +341,16 @@ class Connection:
                 self._on_segment_in_syn_sent(seq32, ack, flags, window, tsval, options, now)
                 return
             if not self._is_acceptable(seq, ack, flags, tsval, data, now):
+                if self.state is not CLOSED:
+                    self._settle(now)
                 return
             data, flags = self._trim(seq, flags, data)
         elif self.timestamps:
             if (tsval - self.ts_recent) & 0x80000000:  # type: ignore[operator]  # tsval is not None here
-                self._refuse_old(flags, now)
+                self._refuse(len(data), now)
                 return
-            self.ts_recent = tsval  # type: ignore[assignment]
+            if not receiver.unacked:  # RFC 7323 §4.3: the segment that our next ACK answers
+                self.ts_recent = tsval  # type: ignore[assignment]
         if not self._process_ack(seq, ack, flags, window, tsecr, options, len(data), now):
             return
         if data:
@@ -338,8 +359,15 @@ class Connection:
             self._process_fin(seq + len(data), now)
         if self.state is CLOSED:
             return
+        if self.want_write or self.sender.waiting:
+            self._settle(now)
+        else:
+            self._schedule()
+
+    def _settle(self, now: float) -> None:
+        """After an ACK: send what it made room for, on the wire and in the buffer."""
         sender = self.sender
-        if sender.queue or (sender.fin_queued and not sender.fin_sent):
+        if sender.waiting:
             sender.output(now)
         if self.want_write and sender.space > sender.limit // 4:
             self.want_write = False
@@ -373,15 +401,24 @@ class Connection:
                 self._challenge(now)
             return False
         if old_timestamp or not inside:
-            if flags & SYN and self.state is State.SYN_RECEIVED and seq + 1 == receiver.rcv_nxt:
-                self.send_syn(SYN | ACK, now)  # our SYN-ACK was lost
-                return False
+            if self.state is State.SYN_RECEIVED and flags & SYN and seq + 1 == receiver.rcv_nxt:
+                if not flags & ACK:
+                    self.send_syn(SYN | ACK, now)  # our SYN-ACK was lost
+                    return False
+                if ack != self.iss + 1:
+                    return False
+                self._establish(ack, seq, -1, now)  # simultaneous open
             probe = length and seq == receiver.rcv_nxt and not receiver.window()
-            if flags & ACK and not old_timestamp and (probe or seq + length <= receiver.rcv_nxt):
+            if (
+                flags & ACK
+                and not old_timestamp
+                and self.state is not State.SYN_RECEIVED
+                and (probe or seq + length <= receiver.rcv_nxt)
+            ):
                 # Text was seen already, or the window is closed: the ACK field still counts.
                 self._process_ack(seq, ack, flags, -1, 0, None, length, now)
             if self.state is not CLOSED:
-                self._refuse_old(flags, now)
+                self._refuse(length, now)
             return False
         if flags & SYN:  # RFC 5961 §4.2
             self._challenge(now)
@@ -392,14 +429,15 @@ class Connection:
         if self.timestamps and tsval is None:  # RFC 7323 §3.2
             self.stack.drops["tcp_without_timestamp"] += 1
             return False
-        if tsval is not None and seq <= receiver.rcv_nxt:
+        if tsval is not None and seq <= receiver.rcv_nxt - receiver.unacked:  # RFC 7323 §4.3
             self.ts_recent = tsval
         return True
 
-    def _refuse_old(self, flags: int, now: float) -> None:
-        """An unacceptable segment: say what we expect, RFC 9293 §3.10.7.4 first."""
+    def _refuse(self, length: int, now: float) -> None:
+        """An unacceptable segment: say what we expect, RFC 9293 §3.10.7.4 first. At a bounded rate for those
+        that carry nothing, or two ends that disagree would answer each other's answers for ever."""
         self.stack.drops["tcp_unacceptable"] += 1
-        if not flags & RST:
+        if length or self.stack.challenges.allow(now):
             self.send_ack(now)
 
     def _trim(self, seq: int, flags: int, data: memoryview) -> tuple[memoryview, int]:
@@ -445,6 +483,7 @@ class Connection:
             self._schedule()
         else:  # simultaneous open
             self.state = State.SYN_RECEIVED
+            self.sender.snd_wnd = self.sender.max_wnd = unscaled
             self.send_syn(SYN | ACK, now)
 
     def _process_ack(
@@ -465,7 +504,7 @@ class Connection:
             if ack != self.iss + 1:
                 self._emit(ack, b"", RST, now)
                 return False
-            self._establish(ack, seq, max(window, 0), now)
+            self._establish(ack, seq, window, now)
             if self.state is CLOSED:
                 return False
         snd_una = sender.snd_una
@@ -483,10 +522,12 @@ class Connection:
             if ack < snd_una - max(sender.max_wnd, 65535):  # RFC 5961 §5.2
                 self._challenge(now)
                 return False
+            return True  # its window is as old as its ACK
+        elif not sender.inflight:
+            sender.timeouts = 0  # the peer answers our probes
         elif (
             not length
             and not flags & FIN
-            and sender.inflight
             and (window == sender.snd_wnd or (options is not None and options.sack))
         ):
             sender.on_duplicate_ack(now)
@@ -506,7 +547,8 @@ class Connection:
             return
         receiver = self.receiver
         if self.owner_closed:
-            self.abort(now)
+            if seq + len(data) > receiver.rcv_nxt:
+                self._abort(errno.ECONNRESET, now)
             return
         in_order = receiver.on_text(seq, data)
         if self.state is CLOSED:
@@ -587,8 +629,10 @@ class Connection:
     def send_ack(self, now: float) -> None:
         """A pure ACK of everything received, with SACK blocks where there is a hole."""
         receiver = self.receiver
+        sender = self.sender
+        seq = sender.snd_nxt if sender.snd_nxt == sender.snd_max else sender.acceptable()
         if not (self.sack_ok and receiver.islands):
-            self._emit(self.sender.snd_nxt, b"", ACK, now)
+            self._emit(seq, b"", ACK, now)
             return
         blocks = tuple(
             (start & 0xFFFFFFFF, end & 0xFFFFFFFF)
@@ -597,7 +641,7 @@ class Connection:
         stamp = (self.ts_now(now), self.ts_recent) if self.timestamps else None
         options = build_options(TcpOptions(timestamp=stamp, sack=blocks))
         window = min(receiver.window() >> self.rcv_scale, 65535)
-        self._emit_raw(self.sender.snd_nxt, receiver.rcv_nxt, ACK, window, options, b"")
+        self._emit_raw(seq, receiver.rcv_nxt, ACK, window, options, b"")
         self._acknowledged()
 
     def _acknowledged(self) -> None:
@@ -690,10 +734,13 @@ class Connection:
             self._on_retransmit_timeout(now)
 
     def _on_persist_timeout(self, now: float) -> None:
-        if self.owner_closed and self.sender.probes >= self.stack.config.retries:
-            self._finish(errno.ETIMEDOUT)  # nobody waits for it any more: do not probe for ever
+        sender, retries = self.sender, self.stack.config.retries
+        # RFC 9293 §3.8.6.1: a peer that answers is probed for ever, unless nobody waits for it any more.
+        if sender.timeouts >= retries or (self.owner_closed and sender.probes >= retries):
+            self._finish(errno.ETIMEDOUT)
             return
-        self.sender.probe(now)
+        sender.timeouts += 1
+        sender.probe(now)
 
     def _on_retransmit_timeout(self, now: float) -> None:
         config = self.stack.config
@@ -716,7 +763,7 @@ class Connection:
         """An ICMP error quotes a segment of ours. Ignored unless it quotes something in flight
         (RFC 5927 §4.1). `mtu` > 0: the path is narrower. `code`: errno, fatal only while opening (§5.2)."""
         sender = self.sender
-        if not sender.snd_una <= widen(seq32, sender.snd_una) <= sender.snd_max:
+        if not sender.snd_una <= widen(seq32, sender.snd_una) < sender.snd_max:
             self.stack.drops["icmp_quote_outside_window"] += 1
             return
         if mtu:
@@ -725,6 +772,7 @@ class Connection:
             if mss - (TIMESTAMP_LENGTH if self.timestamps else 0) < sender.mss:
                 self.set_mss(mss)
                 sender.cc.on_mss(sender.mss)
+                sender.recover = sender.snd_max  # what comes twice now is no sign of loss
                 sender.go_back()
                 sender.output(now)
                 self._schedule()
@@ -747,6 +795,8 @@ class Connection:
         self.sender.queue.clear()
         self.sender.inflight.clear()
         self.receiver.islands.clear()
+        self.sender.emit = _emit_nothing  # these two were cycles: freed now, not when gc gets to it
+        self.receiver.deliver = _take_nothing
         self.stack.forget(self)
         if tell:
             self.handler.on_closed(self, error)

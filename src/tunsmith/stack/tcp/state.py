@@ -9,6 +9,8 @@ from enum import Enum
 class State(Enum):
     """RFC 9293 names."""
 
+    __hash__ = object.__hash__  # Enum's own is written in Python and would be met with every segment
+
     SYN_SENT = "SYN-SENT"
     SYN_RECEIVED = "SYN-RECEIVED"
     ESTABLISHED = "ESTABLISHED"
@@ -42,6 +44,17 @@ ON_FIN_ACKED = {
     State.LAST_ACK: State.CLOSED,
 }
 """RFC 9293 §3.10.7.4, fifth: the peer acknowledged our FIN."""
+
+TO_BE_RESET = frozenset(
+    {
+        State.SYN_RECEIVED,
+        State.ESTABLISHED,
+        State.FIN_WAIT_1,
+        State.FIN_WAIT_2,
+        State.CLOSE_WAIT,
+    }
+)
+"""States in which ABORT sends a RST, RFC 9293 §3.10.5: in the others the peer is gone or not yet there."""
 
 RECEIVING = frozenset({State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2})
 """States in which segment text is accepted, RFC 9293 §3.10.7.4, seventh."""

@@ -6,6 +6,7 @@ there are too many the oldest goes, as Linux does with `tcp_max_tw_buckets`.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from tunsmith.stack.tcp.timers import NEVER
@@ -38,7 +39,7 @@ class TimeWaitTable:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.records: dict[bytes, TimeWait] = {}
+        self.records: OrderedDict[bytes, TimeWait] = OrderedDict()
         self.timers = [NEVER]
         self.scheduled = NEVER
 
@@ -46,7 +47,7 @@ class TimeWaitTable:
         """Keep `record` until its time; may push out the oldest."""
         self.records.pop(key, None)
         if len(self.records) >= self.limit:
-            del self.records[next(iter(self.records))]
+            self.records.popitem(last=False)
         self.records[key] = record
         self._arm()
 
@@ -57,8 +58,8 @@ class TimeWaitTable:
 
     def on_timeout(self, now: float) -> None:
         """Let go of what is due."""
-        while self.records and (first := next(iter(self.records))) and self.records[first].until <= now:
-            del self.records[first]
+        while self.records and self.records[next(iter(self.records))].until <= now:
+            self.records.popitem(last=False)
         self._arm()
 
     def _arm(self) -> None:
