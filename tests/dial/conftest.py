@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
+import uvloop
 
 _CLONE_NEWNET = 0x40000000
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Both loops an engine may run on: they differ in how they wait for sockets."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture
