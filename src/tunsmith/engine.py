@@ -118,8 +118,8 @@ class Engine:
     async def drain(self, timeout: float) -> None:
         """Let what an application that has ended sent before reach its upstreams.
 
-        Its kernel may still hold megabytes, and ends each flow by a FIN; a flow without one belongs to somebody
-        who lives on. At most `timeout` seconds, and QUIET seconds without a byte moving."""
+        Its kernel may still hold megabytes, and ends each flow by a FIN; a flow without one belongs to a program
+        that lives on. At most `timeout` seconds, and QUIET seconds without a byte moving."""
         until = time.monotonic() + timeout
         moved, patience = -1, until
         device = select.poll()

@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 from collections.abc import Awaitable, Callable
+from typing import ClassVar
 
 from tests.netns import ports
 from tests.netns.connect_proxy import ConnectProxy
@@ -37,6 +38,26 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 def say(server: str, **fields: object) -> None:
     os.write(1, json.dumps({"server": server, **fields}).encode() + b"\n")
+
+
+class Word:
+    """A line on standard input: what waits goes on."""
+
+    waiting: ClassVar[list[asyncio.Future[None]]] = []
+
+    @classmethod
+    async def come(cls) -> None:
+        cls.waiting.append(asyncio.get_running_loop().create_future())
+        await cls.waiting[-1]
+
+    @classmethod
+    async def listen(cls) -> None:
+        """Until the end of standard input."""
+        loop = asyncio.get_running_loop()
+        while await loop.run_in_executor(None, sys.stdin.buffer.readline):
+            for future in cls.waiting:
+                future.set_result(None)
+            cls.waiting.clear()
 
 
 async def read_to_end(reader: asyncio.StreamReader) -> dict[str, object]:
@@ -67,6 +88,13 @@ async def digest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     seen = await read_to_end(reader)
     say("digest", **seen)
     writer.write(json.dumps(seen).encode())
+
+
+async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await Word.come()
+    writer.transport.resume_reading()  # type: ignore[attr-defined]
+    say("late", **await read_to_end(reader))
 
 
 async def source(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -139,6 +167,7 @@ async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 HANDLERS: dict[int, Handler] = {
     ports.ECHO: echo,
     ports.DIGEST: digest,
+    ports.LATE: late,
     ports.SOURCE: source,
     ports.FIN_FIRST: fin_first,
     ports.RESET: reset_after_a_line,
@@ -255,8 +284,7 @@ async def main() -> None:
     await serve_udp(socket.AF_INET6, SERVER[6])
     await serve_proxies()
     say(READY)
-    # The end of standard input ends us.
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
+    await Word.listen()
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ STRANGER = 7009
 """UDP: answers from a port that was not asked."""
 BURST = 7010
 """UDP: asked for "COUNT SIZE", sends that many datagrams by UDP_SEGMENT."""
+LATE = 7011
+"""Begins to read when the test says so, then as DIGEST."""
 
 # Proxies.
 SOCKS = 1080

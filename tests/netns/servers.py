@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -75,6 +76,12 @@ class Peers:
             pass
         seen, self._seen = self._seen, []
         return seen
+
+    def go_on(self) -> None:
+        """Let the server at LATE read."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
 
     def _read(self, seconds: float) -> bool:
         if not select.select([self._out], [], [], seconds)[0]:
@@ -161,6 +168,8 @@ class Servers:
             f"  server {{ listen {ports.HTTP} backlog=1024; listen [::]:{ports.HTTP}; root {web};\n"
             "    autoindex on; dav_methods PUT; } }\n"
         )
+        publish_wheel(web / "simple" / "greeting")
+        publish_packages(web / "apt")
         self.start(self.namespace, "nginx", "-c", str(config), "-p", str(self.files))
 
     def _start_sshd(self) -> None:
@@ -201,6 +210,28 @@ class Servers:
             self.namespace, "git", "-c", "safe.directory=*", "daemon", "--export-all", "--reuseaddr",
             f"--port={ports.GIT}", f"--base-path={self.files / 'web'}",
         )  # fmt: skip
+
+
+def publish_wheel(directory: Path) -> None:
+    """A pip index page with one small wheel."""
+    directory.mkdir(parents=True)
+    name = "greeting-1.0-py3-none-any.whl"
+    about = "greeting-1.0.dist-info"
+    with zipfile.ZipFile(directory / name, "w") as wheel:
+        wheel.writestr("greeting.py", "HELLO = 'hello'\n")
+        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: greeting\nVersion: 1.0\n")
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{about}/RECORD", "")
+    (directory / "index.html").write_text(f'<a href="{name}">{name}</a>\n')
+
+
+def publish_packages(directory: Path) -> None:
+    """A flat repository of apt with one package in its index."""
+    directory.mkdir()
+    (directory / "Packages").write_text(
+        "Package: greeting\nVersion: 1.0\nArchitecture: all\nMaintainer: t <t@example.test>\n"
+        "Filename: ./greeting.deb\nSize: 1\nSHA256: " + "0" * 64 + "\nDescription: hello\n\n"
+    )
 
 
 def write_zone(files: Path, listen: list[str]) -> Path:

@@ -75,7 +75,7 @@ class TcpRelay:
 
     @property
     def finished(self) -> bool:
-        """Whether all that the application will ever send has been handed to the upstream, its end included."""
+        """Whether all that the application will ever send has been handed to the upstream, and its end."""
         connection = self.connection
         return connection is None or (connection.fin_seen and not self._blocked)
 
