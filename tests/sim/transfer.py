@@ -56,7 +56,7 @@ def converse(
     right: StackConfig | None = None,
     back: dict[str, float] | None = None,
     swap: bool = False,
-    **faults: float,
+    **faults: Any,
 ) -> Conversation:
     """Set up `up` bytes from client to server and `down` bytes back; nothing has happened yet. `client`
     and `server` are arguments of their Applications."""

@@ -608,6 +608,8 @@ class Connection:
             self._finish(0)
         elif self.state is State.CLOSE_WAIT:
             self._finish(errno.EPIPE)
+        elif self.state is State.SYN_RECEIVED:
+            self._finish(errno.ECONNREFUSED)
         else:
             self._finish(errno.ECONNRESET)
 

@@ -115,6 +115,16 @@ class Sender:
         return self.queued + self.snd_nxt - self.snd_una
 
     @property
+    def waiting(self) -> bool:
+        """Whether there is something to send when the windows allow it."""
+        return bool(self.queue) or (self.fin_queued and not self.fin_sent)
+
+    def acceptable(self) -> int:
+        """The sequence number for a segment without text: `snd_max`, where the peer expects us to be even
+        after going back, unless its window has closed in front of that."""
+        return min(self.snd_max, max(self.snd_nxt, self.snd_una + self.snd_wnd))
+
+    @property
     def fin_acked(self) -> bool:
         return self.fin_sent and not self.inflight
 
@@ -145,20 +155,20 @@ class Sender:
                 view = memoryview(data)
                 queue[0] = view[length:]
                 data = view[:length]
-            elif length < self.mss and flight and not self.no_delay and not self.fin_queued:
+            elif self.queued < self.mss and flight and not self.no_delay and not self.fin_queued:
                 break  # Nagle, RFC 9293 §3.7.4
             else:
                 queue.popleft()
             self.queued -= length
             self.transmit(data, length, now)
-        if self.fin_queued and not self.fin_sent and not queue:
+        if self.fin_queued and not self.fin_sent and not queue and self.snd_wnd:
             self.fin_sent = True
             self.transmit(b"", 1, now)
         timers = self.timers
         if self.inflight:
             if timers[RETRANSMIT] == NEVER:
                 timers[RETRANSMIT] = now + self.rtt.rto
-        elif queue and timers[PERSIST] == NEVER:
+        elif timers[PERSIST] == NEVER and self.waiting:
             timers[PERSIST] = now + self.rtt.rto
 
     def transmit(self, data: Data, length: int, now: float) -> None:
@@ -185,6 +195,7 @@ class Sender:
         self.snd_una = ack
         inflight = self.inflight
         sample = echoed_rtt
+        clean = True
         while inflight:
             record = inflight[0]
             if record.end > ack:
@@ -193,10 +204,14 @@ class Sender:
                     record.start = ack
                 break
             inflight.popleft()
-            if not record.retransmitted:
+            if record.retransmitted:
+                clean = False
+            elif clean:
                 sample = now - record.sent_at
         if ack > self.snd_nxt:
             self._skip_requeued(ack)
+        if not clean:  # Karn: what arrived after it waited for it
+            sample = echoed_rtt
         if sample is not None:
             self.rtt.on_sample(sample)
         self.timeouts = self.probes = 0
@@ -205,7 +220,8 @@ class Sender:
         else:
             self.duplicate_acks = 0
             if filled:
-                self.cc.on_ack(acked, now)
+                # While what was in flight at a timeout is still acknowledged: one MSS an ACK, RFC 3465 §2.3.
+                self.cc.on_ack(acked if ack > self.recover else min(acked, self.mss), now)
         self.timers[RETRANSMIT] = now + self.rtt.rto if inflight else NEVER  # RFC 6298 (5.2), (5.3)
 
     def _skip_requeued(self, ack: int) -> None:
@@ -297,14 +313,19 @@ class Sender:
         self.snd_nxt = self.snd_una
 
     def probe(self, now: float) -> None:
-        """The persist timer: one byte beyond a closed window, or all that fits into a silly one.
-        RFC 9293 §3.8.6.1, backed off like the RTO."""
+        """The persist timer: one byte (or the FIN) beyond a closed window, or all that fits into a silly
+        one. RFC 9293 §3.8.6.1, backed off like the RTO."""
         timers = self.timers
         timers[PERSIST] = NEVER
-        if self.inflight or not self.queue:
+        if self.inflight or not self.waiting:
             return
         self.probes += 1
-        data = memoryview(self.queue[0])[: max(1, min(self.snd_wnd, self.mss))]
-        self.emit(self.snd_una, data, ACK, now)
-        self.snd_max = max(self.snd_max, self.snd_nxt + len(data))
+        length = 1
+        if self.queue:
+            data = memoryview(self.queue[0])[: max(1, min(self.snd_wnd, self.mss))]
+            length = len(data)
+            self.emit(self.snd_una, data, ACK, now)
+        else:
+            self.emit(self.snd_una, b"", FIN | ACK, now)
+        self.snd_max = max(self.snd_max, self.snd_nxt + length)
         timers[PERSIST] = now + min(self.rtt.rto * (1 << min(self.probes, 16)), self.rtt.max_rto)
