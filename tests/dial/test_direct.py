@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.dial.scripted import Client, closed_port, converse, echo, scripted, silent_port, until
+from tunsmith.dial.base import Stream
 from tunsmith.dial.direct import DirectDialer
 from tunsmith.dial.errnos import dial_error
 from tunsmith.dial.resolve import Resolver
@@ -62,6 +63,35 @@ async def test_stream_leaves_no_trace_in_the_loop() -> None:
             loop = asyncio.get_running_loop()
             assert not loop.remove_writer(sock.fileno())
             assert not loop.remove_reader(sock.fileno())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+async def test_begin_comes_to_the_same(host: str) -> None:
+    async with scripted(echo, "127.0.0.1" if host == "localhost" else host) as target:
+        begun = DirectDialer().begin(Target(host, target.port))
+        stream = begun if isinstance(begun, Stream) else await begun
+        assert not stream.sock.getblocking()
+        assert await converse(stream, b"abc") == b"cba"
+
+
+async def test_begin_waits_where_nobody_answers() -> None:
+    with silent_port() as target:
+        before = descriptors()
+        begun = DirectDialer().begin(target)
+        assert not isinstance(begun, Stream)
+        dial = asyncio.ensure_future(begun)
+        await asyncio.sleep(0)
+        dial.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dial
+        assert descriptors() == before
+
+
+async def test_begin_hears_a_refusal() -> None:
+    with closed_port() as target, pytest.raises(DialRefused):
+        begun = DirectDialer().begin(target)
+        assert not isinstance(begun, Stream)
+        await begun
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import pytest
 
-from tunsmith.dial.resolve import AT_ONCE, Resolver, family_of, interleave
+from tunsmith.dial.resolve import AT_ONCE, Address, Resolver, family_of, interleave
 from tunsmith.errors import DialUnreachable
 
 V4: int = socket.AF_INET
@@ -45,3 +46,41 @@ async def test_a_failed_lookup_gives_its_turn_back() -> None:
     for _ in range(AT_ONCE + 1):
         with pytest.raises(DialUnreachable):
             await resolver.addresses("a" * 70 + ".invalid")
+
+
+class TwoAddresses(Resolver):
+    """Every name has two addresses; what this machine says is not ours to choose."""
+
+    __slots__ = ()
+
+    async def _look_up(self, host: str) -> list[Address]:
+        return [(V6, "::1"), (V4, "127.0.0.1")]
+
+
+async def test_answer_is_remembered_until_it_fails() -> None:
+    resolver = TwoAddresses()
+    first = await resolver.addresses("two.test")
+    assert await resolver.addresses("two.test") is first
+    resolver.forget("two.test")
+    assert await resolver.addresses("two.test") is not first
+
+
+async def test_what_worked_comes_first_from_then_on() -> None:
+    resolver = TwoAddresses()
+    await resolver.addresses("two.test")
+    resolver.prefer("two.test", "127.0.0.1")
+    assert await resolver.addresses("two.test") == [(V4, "127.0.0.1"), (V6, "::1")]
+    resolver.prefer("two.test", "192.0.2.1")
+    resolver.prefer("unknown.test", "192.0.2.1")
+    assert await resolver.addresses("two.test") == [(V4, "127.0.0.1"), (V6, "::1")]
+
+
+async def test_lookups_of_one_name_are_one_and_survive_a_caller_that_leaves() -> None:
+    resolver = Resolver()
+    first = asyncio.ensure_future(resolver.addresses("localhost"))
+    second = asyncio.ensure_future(resolver.addresses("localhost"))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second is await resolver.addresses("localhost")
+    with pytest.raises(asyncio.CancelledError):
+        await first

@@ -16,7 +16,7 @@ from collections.abc import Awaitable
 
 from tunsmith.dial.errnos import dial_error
 from tunsmith.dial.interface import Interface
-from tunsmith.dial.resolve import Resolver, family_of
+from tunsmith.dial.resolve import Address, Resolver, family_of
 from tunsmith.errors import DialError, DialRefused
 from tunsmith.flow import Target
 
@@ -45,7 +45,13 @@ class Connector:
         if family is not None:
             return await self._attempt(family, target)
         addresses = await self._resolver.addresses(target.host)
-        return await self._race(addresses, target)
+        try:
+            sock, address = await self._race(addresses, target)
+        except DialError:
+            self._resolver.forget(target.host)
+            raise
+        self._resolver.prefer(target.host, address)
+        return sock
 
     def begin(self, target: Target) -> socket.socket | Awaitable[socket.socket]:
         """As `connect`, but the socket itself where the handshake is over when connect(2) returns: on this
@@ -91,24 +97,25 @@ class Connector:
             return await self._finish(sock, target)
         return _settled(sock, code, target)
 
-    async def _race(self, addresses: list[tuple[int, str]], target: Target) -> socket.socket:
+    async def _race(self, addresses: list[Address], target: Target) -> tuple[socket.socket, str]:
+        """The first connection that stands, and to which address."""
         waiting = deque(addresses)
-        racing: set[asyncio.Task[socket.socket]] = set()
+        racing: dict[asyncio.Task[socket.socket], str] = {}
         errors: list[DialError] = []
         try:
             while waiting or racing:
                 if waiting:
                     family, host = waiting.popleft()
-                    racing.add(asyncio.ensure_future(self._attempt(family, Target(host, target.port))))
+                    racing[asyncio.ensure_future(self._attempt(family, Target(host, target.port)))] = host
                 done, _ = await asyncio.wait(
                     racing,
                     timeout=self._attempt_delay if waiting else None,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 for attempt in done:
-                    racing.discard(attempt)
+                    host = racing.pop(attempt)
                     try:
-                        return attempt.result()
+                        return attempt.result(), host
                     except DialError as error:
                         errors.append(error)
         finally:
