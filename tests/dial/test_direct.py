@@ -89,9 +89,7 @@ async def test_begin_waits_where_nobody_answers() -> None:
 
 async def test_begin_hears_a_refusal() -> None:
     with closed_port() as target, pytest.raises(DialRefused):
-        begun = DirectDialer().begin(target)
-        assert not isinstance(begun, Stream)
-        await begun
+        DirectDialer().begin(target)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

@@ -41,7 +41,9 @@ class DatagramFault:
 class Datagrams(Protocol):
     """One upstream UDP port, talking to any number of peers (endpoint-independent mapping, RFC 4787).
 
-    Non-blocking. `fileno()` becomes readable when `receive()` or `faults()` has something."""
+    Non-blocking. `fileno()` becomes readable when `receive()` or `faults()` has something new. What came in
+    one piece but from several peers is given out one by one: who stops before BlockingIOError must come
+    back unasked."""
 
     def fileno(self) -> int:
         """The descriptor to watch for reading."""
