@@ -27,10 +27,10 @@ def _config(random: Random, mtu: int) -> StackConfig:
     )
 
 
-def _path(random: Random) -> dict[str, float]:
+def _path(random: Random, mtu: int) -> dict[str, Any]:
     if random.random() < 0.2:
         return {"delay": random.choice([0.0, 0.001, 0.1])}
-    path = {
+    path: dict[str, Any] = {
         "loss": random.choice([0, 0, 0.01, 0.05, 0.1]),
         "duplicate": random.choice([0, 0, 0.02, 0.2]),
         "reorder": random.choice([0, 0, 0.02, 0.2]),
@@ -41,7 +41,7 @@ def _path(random: Random) -> dict[str, float]:
     }
     if random.random() < 0.3:
         path["rate"] = random.choice([50_000, 1_000_000, 20_000_000])
-        path["queue"] = random.choice([10_000, 100_000])
+        path["queue"] = random.choice([3, 30]) * mtu
     return path
 
 
@@ -72,6 +72,6 @@ def scenario(network: Network) -> Conversation:
         server=server,
         left=_config(random, mtu),
         right=_config(random, mtu),
-        back=_path(random),
-        **_path(random),
+        back=_path(random, mtu),
+        **_path(random, mtu),
     )

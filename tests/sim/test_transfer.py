@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.sim.scenario import scenario
 from tests.sim.transfer import CONFIG, V4, V6, converse
 from tunsmith.testing.network import Network
 
@@ -41,3 +42,18 @@ def test_nothing_is_lost_doubled_or_moved_on_a_bad_path(new_network: NewNetwork,
     )
     assert network.run()
     talk.check()
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_any_scenario(new_network: NewNetwork, block: int) -> None:
+    for seed in range(block * 30, block * 30 + 30):
+        network = new_network(seed)
+        talk = scenario(network)
+        assert network.run(seconds=7200)
+        talk.check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(10, 100))
+def test_any_scenario_at_length(new_network: NewNetwork, block: int) -> None:
+    test_any_scenario(new_network, block)

@@ -23,6 +23,8 @@ from tunsmith.wire.tcp import ACK, FIN, PSH
 Data = bytes | memoryview
 
 DUPLICATE_ACKS = 3
+TICK = 0.001
+"""Of the timestamp clock, in seconds."""
 
 
 class Sent:
@@ -195,7 +197,7 @@ class Sender:
         self.snd_una = ack
         inflight = self.inflight
         sample = echoed_rtt
-        clean = True
+        again: Sent | None = None
         while inflight:
             record = inflight[0]
             if record.end > ack:
@@ -205,13 +207,15 @@ class Sender:
                 break
             inflight.popleft()
             if record.retransmitted:
-                clean = False
-            elif clean:
+                again = record
+            elif again is None:
                 sample = now - record.sent_at
         if ack > self.snd_nxt:
             self._skip_requeued(ack)
-        if not clean:  # Karn: what arrived after it waited for it
+        if again is not None:  # Karn, RFC 6298 §3: which transmission this answers, only a timestamp can tell
             sample = echoed_rtt
+            if sample is not None and sample > now - again.sent_at + 2 * TICK:
+                sample = None
         if sample is not None:
             self.rtt.on_sample(sample)
         self.timeouts = self.probes = 0
