@@ -21,6 +21,7 @@ from tunsmith.errors import DialError
 from tunsmith.flow import Target
 from tunsmith.relay.faults import icmp_for, outcome_of
 from tunsmith.relay.report import FlowRecord
+from tunsmith.relay.watch import watch_again
 from tunsmith.stack.stack import Stack
 from tunsmith.wire.icmp import IcmpError
 from tunsmith.wire.ip import IPV4, IpFamily
@@ -225,8 +226,11 @@ class UdpRelay:
             self._drops["udp_receive_failed"] += 1
         if held:
             self._deliver(mapping, peer, held, size)
-        for fault in datagrams.faults():
+        faults = list(datagrams.faults())
+        for fault in faults:
             self._on_fault(mapping, fault.target, fault.icmp_type, fault.icmp_code, fault.mtu)
+        if faults:
+            watch_again(self._loop, datagrams.fileno(), self._on_upstream_readable, mapping)
 
     def _deliver(self, mapping: UdpMapping, peer: Target | None, parts: list[bytes], size: int) -> None:
         if peer is None:
