@@ -16,6 +16,7 @@ from tests.netns.pattern import BLOCK, blocks
 
 PATIENCE = 20.0
 UDP_SEGMENT, UDP_GRO = 103, 104
+IP_RECVERR, IPV6_RECVERR = 11, 25
 FUNCTIONS: dict[str, Callable[..., object]] = {}
 
 
@@ -179,9 +180,13 @@ def open_udp(host: str, timeout: float = 5.0) -> socket.socket:
 
 @function
 def udp_ask(host: str, port: str, timeout: str = "5") -> str:
-    """The answer to one datagram from a connected socket, or the error."""
+    """The answer to one datagram from a connected socket, or the error; any ICMP error, not just refusal."""
     with open_udp(host, float(timeout)) as sock:
         try:
+            if ":" in host:
+                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+            else:
+                sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
             sock.connect((host, int(port)))
             sock.send(b"?")
             return sock.recv(BLOCK).decode()
@@ -199,6 +204,19 @@ def udp_echo(host: str, port: str, *sizes: str) -> list[bool]:
             sock.sendto(data, (host, int(port)))
             same.append(sock.recv(BLOCK) == data)
     return same
+
+
+@function
+def udp_echo_at_once(host: str, port: str, count: str, size: str) -> int:
+    """How many of `count` datagrams, all sent before the first answer is read, come back as they went."""
+    sent = [
+        number.to_bytes(4, "big") * (int(size) // 4) + bytes(int(size) % 4) for number in range(int(count))
+    ]
+    with open_udp(host) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        for data in sent:
+            sock.sendto(data, (host, int(port)))
+        return len({sock.recv(BLOCK) for _ in sent} & set(sent))
 
 
 @function

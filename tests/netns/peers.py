@@ -197,10 +197,11 @@ class Answers(asyncio.DatagramProtocol):
         self._answer = answer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        # Not the transport: in Python 3.11 it sends no empty datagrams.
+        self.sock: socket.socket = transport.get_extra_info("socket")._sock
 
     def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
-        self.transport.sendto(self._answer(data, address), address)  # type: ignore[attr-defined]
+        self.sock.sendto(self._answer(data, address), address)
 
 
 class Stranger(Answers):
@@ -221,9 +222,8 @@ class Burst(Answers):
 
     def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
         first, count, size = map(int, data.split())
-        sock = self.transport.get_extra_info("socket")._sock
         whole = b"".join(number.to_bytes(4, "big") * (size // 4) for number in range(first, first + count))
-        sock.sendmsg([whole], [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", size))], 0, address)
+        self.sock.sendmsg([whole], [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", size))], 0, address)
 
 
 async def serve_udp(family: int, host: str) -> None:

@@ -134,12 +134,18 @@ class Topology:
         self._ip(self.server, "route add default via 10.81.2.1", "-6 route add default via fd81:2::1")
         self._ip(
             self.router,
-            *(f"route add unreachable {address}" for address in NO_HOST.values()),
+            f"route add unreachable {NO_HOST[4]}",
+            # The same for IPv6 would say "no route".
+            f"-6 route add {NO_HOST[6]} via {SERVER[6]}",
             *(f"route add prohibit {address}" for address in PROHIBITED.values()),
             *(f"route add blackhole {address}" for address in BLACK_HOLE.values()),
         )
         self.router.run("nft", "add table inet filter")
         self.router.run("nft", "add chain inet filter forward { type filter hook forward priority 0; }")
+        self.router.run(
+            "nft",
+            f"add rule inet filter forward ip6 daddr {NO_HOST[6]} reject with icmpv6 type addr-unreachable",
+        )
         self.router.run(
             "nft", f"add rule inet filter forward meta l4proto {{ tcp, udp }} th dport {FILTERED} drop"
         )
