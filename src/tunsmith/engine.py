@@ -32,6 +32,7 @@ from tunsmith.dial.base import Stream
 from tunsmith.errors import DialError
 from tunsmith.flow import TCP, UDP, Action, Target, Verdict
 from tunsmith.relay.faults import icmp_for, outcome_of
+from tunsmith.relay.poller import IN, NOTHING, Poller
 from tunsmith.relay.report import FlowRecord, Reporter, Silent
 from tunsmith.relay.tcp import TcpRelay
 from tunsmith.relay.udp import UdpRelay
@@ -56,6 +57,8 @@ SWEEP = 5.0
 """Seconds between looks at idle flows."""
 QUIET = 0.5
 """Seconds in which the kernel of the application would have sent something again (its RTO is 0.2 s)."""
+CAPTURE_FLUSH = 0.2
+"""Seconds that a captured packet may wait to be written."""
 TIME_WAIT = 1.0
 """2 MSL on a wire inside this machine that reorders nothing."""
 
@@ -71,7 +74,12 @@ class Engine:
         reporter: Reporter | None = None,
         capture: Capture | None = None,
     ) -> None:
+        if capture is not None:
+            from tunsmith.device.pcap import PcapDevice
+
+            device = PcapDevice(device, capture)
         self.device = device
+        self.capture = capture
         self.dialer = dialer
         self.settings = settings
         self.reporter: Reporter = reporter or Silent()
@@ -114,6 +122,8 @@ class Engine:
         self.stack.deadlines.on_earlier = self._wake
         self._loop.add_reader(self.device.fileno(), self._on_packets)
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
+        if self.capture is not None:
+            self._flush_capture(self.capture)
 
     async def drain(self, timeout: float) -> None:
         """Let what an application that has ended sent before reach its upstreams.
@@ -144,7 +154,7 @@ class Engine:
         if self._closed:
             return
         self._closed = True
-        self._loop.remove_reader(self.device.fileno())
+        self.poller.change(self.device.fileno(), IN, NOTHING)
         self._sweeper.cancel()
         if self._timer is not None:
             self._timer.cancel()
@@ -156,6 +166,7 @@ class Engine:
         self.udp.close()
         if self._pings is not None:
             self._pings.close()
+        self.poller.close()
         self.dialer.close()
         self.device.close()
 
@@ -167,7 +178,7 @@ class Engine:
 
     # --- 1: packets in ---
 
-    def _on_packets(self) -> None:
+    def _on_packets(self, _: int = IN) -> None:
         read, buffer = self.device.read, self._buffer
         stack = self.stack
         receive_frame = stack.receive_frame
@@ -184,7 +195,7 @@ class Engine:
         self.udp.flush()
 
     def _on_device_lost(self, error: OSError) -> None:
-        self._loop.remove_reader(self.device.fileno())
+        self.poller.change(self.device.fileno(), IN, NOTHING)
         self.reporter.notice(f"the TUN device is gone: {error.strerror or error}")
 
     # --- 2, 3, 4: TCP ---
@@ -238,7 +249,7 @@ class Engine:
             self._relay(request, record, stream)
 
     def _relay(self, request: FlowRequest, record: FlowRecord, stream: Stream) -> None:
-        relay = TcpRelay(self._loop, stream.sock, record, self._on_relay_end)
+        relay = TcpRelay(self.poller, stream.sock, record, self._on_relay_end)
         connection = request.accept(relay, time.monotonic())
         if connection is None:
             stream.sock.close()
@@ -320,7 +331,10 @@ class Engine:
         if self._resolver is None:
             from tunsmith.relay.dns import Resolver
 
-            self._resolver = Resolver(self.dialer, self.settings, self.pool, counts=self.drops)
+            on_name = self.capture.name if self.capture is not None else None
+            self._resolver = Resolver(
+                self.dialer, self.settings, self.pool, counts=self.drops, on_name=on_name
+            )
         return self._resolver
 
     def _asked_server(self, target: Target) -> Target | None:
@@ -401,3 +415,9 @@ class Engine:
             if isinstance(relay, TcpRelay):
                 relay.abort("idle")
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
+
+    def _flush_capture(self, capture: Capture) -> None:
+        """Whoever looks at the capture meanwhile sees it grow."""
+        capture.flush()
+        if capture.active and not self._closed:
+            self._loop.call_later(CAPTURE_FLUSH, self._flush_capture, capture)

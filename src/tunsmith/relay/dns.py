@@ -58,14 +58,17 @@ class Resolver:
         pool: FakeIpPool | None = None,
         *,
         counts: Counter[str] | None = None,
+        on_name: Callable[[bytes, str], None] | None = None,
         patience: float = PATIENCE,
         deadline: float = DEADLINE,
         port: int = PORT,
     ) -> None:
-        """`counts` is told of queries that went wrong, by cause; `patience` and `deadline` are in seconds;
+        """`counts` is told of queries that went wrong, by cause, and `on_name` what a packed address is called
+        when an answer says so for the first time in a while; `patience` and `deadline` are in seconds;
         `port` is where the caller's resolvers listen."""
         self.counts: Counter[str] = Counter() if counts is None else counts
         self._seen = SeenNames()
+        self._on_name = on_name
         self._dialer = dialer
         self._pool = pool
         self._patience = patience
@@ -87,6 +90,7 @@ class Resolver:
         if self._pool is not None:
             made = answer(query, self._pool, asyncio.get_running_loop().time())
             if made is not None:
+                self._learn(query, made)
                 return made
         if self._present >= AT_ONCE + QUEUED:
             self.counts["dns_overload"] += 1
@@ -96,7 +100,7 @@ class Resolver:
             async with asyncio.timeout(self._deadline), self._turns:
                 if self._pool is None:
                     reply = await self._ask_own(query, ask_tcp if tcp else ask_udp)
-                    self._seen.learn(query.name, dns.addresses_in(reply))
+                    self._learn(query, reply)
                     return reply
                 reply = await self._ask_through_proxy(query, server)
                 return reply if tcp else dns.fit_udp(query, reply)
@@ -116,6 +120,17 @@ class Resolver:
         if self._pool is not None:
             return self._pool.name_of(packed)
         return self._seen.name_of(packed)
+
+    def _learn(self, query: dns.Query, reply: bytes) -> None:
+        """Remember what `reply` calls its addresses; the pool needs no help with its own."""
+        if self._pool is not None and self._on_name is None:
+            return
+        addresses = dns.addresses_in(reply)
+        if self._on_name is not None:
+            for address in addresses:
+                if self._seen.name_of(address) != query.name:
+                    self._on_name(address, query.name)
+        self._seen.learn(query.name, addresses)
 
     async def _ask_through_proxy(self, query: dns.Query, server: Target | None) -> bytes:
         target = self._server_behind_proxy(server)
