@@ -116,11 +116,18 @@ class Engine:
         """Learn what the upstream can do and begin. Raises DialError where it can do nothing."""
         self._loop = asyncio.get_running_loop()
         await self.dialer.start()
+        self.poller = Poller(self._loop)
         self.udp = UdpRelay(
-            self._loop, self.stack, self.dialer, self.settings.limits, self.drops, self._ended
+            self._loop,
+            self.poller,
+            self.stack,
+            self.dialer,
+            self.settings.limits,
+            self.drops,
+            self._ended,
         )
         self.stack.deadlines.on_earlier = self._wake
-        self._loop.add_reader(self.device.fileno(), self._on_packets)
+        self.poller.watch(self.device.fileno(), IN, self._on_packets)
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
         if self.capture is not None:
             self._flush_capture(self.capture)
@@ -375,7 +382,7 @@ class Engine:
             from tunsmith.relay.icmp import PingRelay
 
             self._pings = PingRelay(
-                self._loop,
+                self.poller,
                 self.stack,
                 self.dialer,
                 self.settings.network,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import time
 from collections import Counter, deque
@@ -18,6 +17,7 @@ from tunsmith.dial.direct import DirectDialer
 from tunsmith.errors import DialError, DialProhibited, DialUnreachable, Reach
 from tunsmith.flow import Action, Target, Verdict
 from tunsmith.relay.icmp import DESTINATIONS, IDLE, SESSIONS, PingRelay
+from tunsmith.relay.poller import IN, Poller
 from tunsmith.relay.report import FlowRecord
 from tunsmith.stack.config import StackConfig
 from tunsmith.stack.events import Echo
@@ -37,20 +37,19 @@ ECHO = Echo(IPV4, APP, HOST, identifier=0xABCD, sequence=3, ttl=64, data=b"paylo
 
 
 class Readers:
-    """As much of an event loop as the relay uses."""
+    """As much of a poller as the relay uses."""
 
     def __init__(self) -> None:
-        self.watched: dict[int, tuple[Callable[..., None], tuple[object, ...]]] = {}
+        self.watched: dict[int, Callable[[int], None]] = {}
 
-    def add_reader(self, fd: int, callback: Callable[..., None], *args: object) -> None:
-        self.watched[fd] = callback, args
+    def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
+        self.watched[fd] = handler
 
-    def remove_reader(self, fd: int) -> bool:
-        return self.watched.pop(fd, None) is not None
+    def forget(self, fd: int) -> None:
+        self.watched.pop(fd, None)
 
     def readable(self, fd: int) -> None:
-        callback, args = self.watched[fd]
-        callback(*args)
+        self.watched[fd](IN)
 
 
 class ScriptedPings:
@@ -128,7 +127,7 @@ class Bench:
         self.reports = Reports()
         self.drops: Counter[str] = Counter()
         self.relay = PingRelay(
-            cast(asyncio.AbstractEventLoop, self.loop),
+            cast(Poller, self.loop),
             self.stack,
             cast(Dialer, self.dialer),
             NETWORK,

@@ -69,11 +69,10 @@ class Connector:
     def _open(self, family: int, target: Target) -> tuple[socket.socket, int]:
         """A socket on its way to `target`, and what connect(2) said."""
         try:
-            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as error:
             raise dial_error(error.errno or 0, target) from None
         try:
-            sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if self._interface is not None:

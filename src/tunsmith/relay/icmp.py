@@ -7,11 +7,11 @@ leave with one hop less, so that `traceroute -I` sees us and then the real path.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 
 from tunsmith.config import Network
@@ -20,8 +20,8 @@ from tunsmith.dial.errnos import dial_error
 from tunsmith.errors import DialError, DialProhibited
 from tunsmith.flow import Action, Target, Verdict
 from tunsmith.relay.faults import icmp_for
+from tunsmith.relay.poller import IN, Poller
 from tunsmith.relay.report import FlowRecord, Reporter
-from tunsmith.relay.watch import watch_again
 from tunsmith.stack.events import Echo
 from tunsmith.stack.stack import Stack
 from tunsmith.wire.icmp import IcmpError, meaning_of
@@ -63,7 +63,7 @@ class PingRelay:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        poller: Poller,
         stack: Stack,
         dialer: Dialer,
         network: Network,
@@ -71,7 +71,7 @@ class PingRelay:
         new_record: NewRecord,
         drops: Counter[str],
     ) -> None:
-        self._loop = loop
+        self._poller = poller
         self._stack = stack
         self._dialer = dialer
         self._gateways = {IPV4: network.gateway.packed, IPV6: network.gateway6.packed}
@@ -120,7 +120,7 @@ class PingRelay:
             self._fail(echo, icmp_for(error) or IcmpError.HOST)
             return None
         session = PingSession(echo.family, echo.source, echo.identifier, pings, time.monotonic())
-        self._loop.add_reader(pings.fileno(), self._on_readable, session)
+        self._poller.watch(pings.fileno(), IN, partial(self._on_readable, session))
         return session
 
     def _record(self, session: PingSession, echo: Echo, target: Target, verdict: Verdict) -> FlowRecord:
@@ -151,21 +151,17 @@ class PingRelay:
 
     # --- upstream to application ---
 
-    def _on_readable(self, session: PingSession) -> None:
+    def _on_readable(self, session: PingSession, _: int) -> None:
         pings = session.pings
-        erred = False
         for _ in range(RECEIVES):
             try:
                 self._on_reply(session, pings.receive())
             except BlockingIOError:
                 break
             except OSError:
-                erred = True
+                continue  # the errno of an ICMP error, told in full by the error queue
         for fault in pings.faults():
-            erred = True
             self._on_fault(session, fault)
-        if erred:
-            watch_again(self._loop, pings.fileno(), self._on_readable, session)
 
     def _on_reply(self, session: PingSession, reply: PingReply) -> None:
         peer = ip_address(reply.peer).packed
@@ -207,7 +203,7 @@ class PingRelay:
 
     def _end(self, key: tuple[bytes, int]) -> None:
         session = self._sessions.pop(key)
-        self._loop.remove_reader(session.pings.fileno())
+        self._poller.forget(session.pings.fileno())
         session.pings.close()
         for record in session.records.values():
             self._report(record)

@@ -10,7 +10,6 @@ No tasks and no streams: two callbacks a flow, bytes touched once.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import socket
@@ -18,6 +17,7 @@ import struct
 import time
 from collections.abc import Callable
 
+from tunsmith.relay.poller import IN, NOTHING, OUT, Poller
 from tunsmith.relay.report import FlowRecord
 from tunsmith.stack.tcp.connection import Connection
 
@@ -34,10 +34,11 @@ class TcpRelay:
     __slots__ = (
         "_blocked",
         "_fd",
-        "_loop",
+        "_interest",
         "_on_end",
         "_paused",
         "_pending",
+        "_poller",
         "_recv",
         "_send",
         "_upstream_ended",
@@ -48,12 +49,13 @@ class TcpRelay:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        poller: Poller,
         sock: socket.socket,
         record: FlowRecord,
         on_end: Callable[[TcpRelay], None],
     ) -> None:
-        self._loop = loop
+        self._poller = poller
+        self._interest = NOTHING
         self.sock = sock
         self._fd = sock.fileno()
         self._recv = sock.recv
@@ -63,9 +65,9 @@ class TcpRelay:
         self.connection: Connection | None = None
         self._pending: memoryview | None = None
         self._blocked = False
-        """The socket takes no more; a writer callback is set."""
+        """The socket takes no more; it is watched for OUT."""
         self._paused = False
-        """The connection takes no more; no reader callback is set."""
+        """The connection takes no more; the socket is not watched for IN."""
         self._upstream_ended = False
 
     @property
@@ -85,7 +87,24 @@ class TcpRelay:
         if early:
             self.record.down += len(early)
             connection.send(early, time.monotonic())
-        self._loop.add_reader(self._fd, self._on_upstream_readable)
+        self._interest = IN
+        self._poller.watch(self._fd, IN, self._on_ready)
+
+    def _on_ready(self, events: int) -> None:
+        if events & ~OUT:
+            self._on_upstream_readable()
+        if self._blocked and events & ~IN:
+            self._on_upstream_writable()
+
+    def _watch(self) -> None:
+        """Wait for what can be used: text, unless the connection is full or there is no more; room, if we
+        have something for it."""
+        interest = OUT if self._blocked else NOTHING
+        if not (self._paused or self._upstream_ended):
+            interest |= IN
+        if interest != self._interest:
+            self._poller.change(self._fd, self._interest, interest)
+            self._interest = interest
 
     # --- application to upstream ---
 
@@ -108,7 +127,7 @@ class TcpRelay:
         record.last = time.monotonic()
         if sent < len(data):
             self._blocked = True
-            self._loop.add_writer(self._fd, self._on_upstream_writable)
+            self._watch()
         return sent
 
     def _on_upstream_writable(self) -> None:
@@ -131,7 +150,7 @@ class TcpRelay:
             return
         self._pending = None
         self._blocked = False
-        self._loop.remove_writer(self._fd)
+        self._watch()
         if connection.fin_seen:
             self.on_fin(connection)
 
@@ -169,7 +188,7 @@ class TcpRelay:
             now = time.monotonic()
             if not data:
                 self._upstream_ended = True
-                self._loop.remove_reader(self._fd)
+                self._watch()
                 connection.shutdown(now)
                 return
             record = self.record
@@ -178,7 +197,7 @@ class TcpRelay:
             connection.send(data, now)
             if connection.space < sender.super_segment:
                 connection.want_write = self._paused = True
-                self._loop.remove_reader(self._fd)
+                self._watch()
                 return
             if len(data) < sender.super_segment:
                 return
@@ -187,7 +206,7 @@ class TcpRelay:
         """The send buffer has room again."""
         if self._paused and not self._upstream_ended:
             self._paused = False
-            self._loop.add_reader(self._fd, self._on_upstream_readable)
+            self._watch()
 
     # --- the end ---
 
@@ -217,10 +236,7 @@ class TcpRelay:
     def _close(self, *, reset: bool) -> None:
         if self._fd < 0:
             return
-        if not (self._paused or self._upstream_ended):
-            self._loop.remove_reader(self._fd)
-        if self._blocked:
-            self._loop.remove_writer(self._fd)
+        self._poller.forget(self._fd)
         self._fd = -1
         if reset:
             try:

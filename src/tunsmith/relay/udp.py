@@ -13,6 +13,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 
 from tunsmith.config import Limits
@@ -20,8 +21,8 @@ from tunsmith.dial.base import Datagrams, Dialer
 from tunsmith.errors import DialError
 from tunsmith.flow import Target
 from tunsmith.relay.faults import icmp_for, outcome_of
+from tunsmith.relay.poller import IN, Poller
 from tunsmith.relay.report import FlowRecord
-from tunsmith.relay.watch import watch_again
 from tunsmith.stack.stack import Stack
 from tunsmith.wire.icmp import IcmpError
 from tunsmith.wire.ip import IPV4, IpFamily
@@ -72,6 +73,7 @@ class UdpRelay:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        poller: Poller,
         stack: Stack,
         dialer: Dialer,
         limits: Limits,
@@ -79,6 +81,7 @@ class UdpRelay:
         on_end: Callable[[FlowRecord], None],
     ) -> None:
         self._loop = loop
+        self._poller = poller
         self._stack = stack
         self._dialer = dialer
         self._limits = limits
@@ -118,7 +121,7 @@ class UdpRelay:
             datagrams.close()
             return
         mapping.datagrams = datagrams
-        self._loop.add_reader(datagrams.fileno(), self._on_upstream_readable, mapping)
+        self._poller.watch(datagrams.fileno(), IN, partial(self._on_upstream_readable, mapping))
         for flow, data, segment_size in mapping.waiting:
             self._send(flow, [data], segment_size)
         mapping.waiting.clear()
@@ -189,7 +192,7 @@ class UdpRelay:
 
     # --- upstream to application ---
 
-    def _on_upstream_readable(self, mapping: UdpMapping) -> None:
+    def _on_upstream_readable(self, mapping: UdpMapping, _: int = IN) -> None:
         datagrams = mapping.datagrams
         if datagrams is None:
             return
@@ -217,6 +220,8 @@ class UdpRelay:
                     peer, size, held_bytes = source, length, 0
                 held.append(data)
                 held_bytes += length
+            else:  # the rest of a batch may be in hand already, with nothing left to make the descriptor ready
+                self._loop.call_soon(self._on_upstream_readable, mapping)
         except BlockingIOError:
             pass
         except EOFError:
@@ -226,11 +231,8 @@ class UdpRelay:
             self._drops["udp_receive_failed"] += 1
         if held:
             self._deliver(mapping, peer, held, size)
-        faults = list(datagrams.faults())
-        for fault in faults:
+        for fault in datagrams.faults():
             self._on_fault(mapping, fault.target, fault.icmp_type, fault.icmp_code, fault.mtu)
-        if faults:
-            watch_again(self._loop, datagrams.fileno(), self._on_upstream_readable, mapping)
 
     def _deliver(self, mapping: UdpMapping, peer: Target | None, parts: list[bytes], size: int) -> None:
         if peer is None:
@@ -322,7 +324,7 @@ class UdpRelay:
         """Close the upstream port and every flow on it."""
         self.mappings.pop(mapping.source, None)
         if mapping.datagrams is not None:
-            self._loop.remove_reader(mapping.datagrams.fileno())
+            self._poller.forget(mapping.datagrams.fileno())
             mapping.datagrams.close()
             mapping.datagrams = None
         for flow in mapping.flows:
