@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from tunsmith.errors import WireError
 from tunsmith.stack.events import DatagramError, Echo
-from tunsmith.stack.extensions import Fragment, ParameterProblem, walk
+from tunsmith.stack.extensions import UNKNOWN_HEADER, Fragment, ParameterProblem, walk
 from tunsmith.stack.reassembly import Reassembler
 from tunsmith.stack.tcp.timers import NEVER
 from tunsmith.wire.checksum import ones_sum, pseudo_sum
 from tunsmith.wire.icmp import ECHO_REQUEST, HEADER_LENGTH, ICMP, IcmpError, build_icmp, is_error, meaning_of
-from tunsmith.wire.ip import IPV4, IPV6, IpFamily, IpHeader, parse_ip
+from tunsmith.wire.ip import IPV4, IPV6, IpFamily, IpHeader, is_unicast, parse_ip
 from tunsmith.wire.vnet import PLAIN, VNET_HDR_LEN
 
 if TYPE_CHECKING:
@@ -51,12 +51,16 @@ class Input:
     def verify(
         self, family: IpFamily, frame: memoryview, start: int, end: int, key: bytes, protocol: int
     ) -> bool:
-        """Check the IPv4 header and the upper-layer checksum over [start, end). Counts a failure."""
+        """Check the IPv4 header and, unless the text is empty, the upper-layer checksum over [start, end).
+        Counts a failure."""
         drops = self.stack.drops
         if family is IPV4 and ones_sum(frame[VNET_HDR_LEN:start]):
             drops["ip_checksum"] += 1
             return False
-        if (pseudo_sum(key[:-4], protocol, end - start) + ones_sum(frame[start:end])) % 0xFFFF:
+        if (
+            start < end
+            and (pseudo_sum(key[:-4], protocol, end - start) + ones_sum(frame[start:end])) % 0xFFFF
+        ):
             drops["tcp_checksum" if protocol == TCP else "udp_checksum"] += 1
             return False
         return True
@@ -70,6 +74,12 @@ class Input:
         except WireError as error:
             stack.drops[error.reason] += 1
             return
+        if not is_unicast(header.source):  # RFC 1122 §3.2.1.3
+            stack.drops["martian"] += 1
+            return
+        if stack.addresses is not None and header.destination not in stack.addresses:
+            stack.drops["not_our_address"] += 1
+            return
         packet = packet[: header.total_length]
         try:
             if header.family is IPV4:
@@ -77,34 +87,31 @@ class Input:
             else:
                 self._receive_ipv6(frame, packet, header, now)
         except ParameterProblem as problem:
-            stack.drops[problem.reason] += 1
-            if problem.code != 0 or header.destination[0] != 0xFF:
-                self._parameter_problem(header, packet, problem, now)
+            self._parameter_problem(header, packet, problem, now)
+        except _UnknownProtocol as error:
+            stack.drops[error.reason] += 1
+            if not header.fragment_offset:
+                stack.send_error(
+                    IPV4, header.destination, header.source, IcmpError.PROTOCOL, packet.tobytes(), now
+                )
         except WireError as error:
             stack.drops[error.reason] += 1
 
     def _parameter_problem(
         self, header: IpHeader, packet: memoryview, problem: ParameterProblem, now: float
     ) -> None:
-        """ICMPv6 type 4 carries the code of the fault, not that of the table."""
+        """Count a fault and tell its sender: ICMPv6 type 4 with the code of the fault. Never about multicast
+        (RFC 4443 §2.4 e.3 would allow it for unknown options, but we have no address to answer from)."""
         stack = self.stack
-        if header.family is not IPV6 or not stack.icmp_errors.allow(now):
+        stack.drops[problem.reason] += 1
+        if not is_unicast(header.destination):
             return
-        room = IPV6.minimum_mtu - IPV6.header_length - HEADER_LENGTH
-        stack.emit(
-            (
-                PLAIN,
-                build_icmp(
-                    IPV6,
-                    header.destination,
-                    header.source,
-                    4,
-                    problem.code,
-                    problem.pointer,
-                    packet[:room],
-                ),
-            )
-        )
+        if not stack.icmp_errors.allow(now):
+            stack.drops["icmp_rate_limited"] += 1
+            return
+        quoted = packet[: IPV6.minimum_mtu - IPV6.header_length - HEADER_LENGTH]
+        answer = build_icmp(IPV6, header.destination, header.source, 4, problem.code, problem.pointer, quoted)
+        stack.emit((PLAIN, answer))
 
     def _receive_ipv4(self, frame: memoryview, packet: memoryview, header: IpHeader, now: float) -> None:
         length = header.header_length
@@ -131,23 +138,28 @@ class Input:
         vnet = bytes(frame[:VNET_HDR_LEN])
         if chain.fragment is not None:
             key = header.source + header.destination + chain.fragment.identification.to_bytes(4, "big")
-            # The header kept with the datagram ends before the fragment header and says what follows it.
-            front = bytearray(packet[: chain.offset - 8])
-            front[_next_header_at(packet, chain.offset - 8)] = chain.protocol
-            whole = self._reassemble(key, front, chain.fragment, packet[chain.offset :], now)
+            at = chain.offset
+            whole = self._reassemble(key, packet[:at], chain.fragment, packet[at:], now)
             if whole is None:
                 return
-            packet = memoryview(whole[0] + whole[1])
-            chain = walk(packet, _next_header_at(packet, len(whole[0])), len(whole[0]))
+            self._receive_reassembled(header, memoryview(b"".join(whole)), len(whole[0]), now)
+            return
+        self._pass_on(header, chain.protocol, packet[chain.offset :], vnet, now, chain.named_at)
+
+    def _receive_reassembled(self, header: IpHeader, packet: memoryview, at: int, now: float) -> None:
+        """An IPv6 packet that came in fragments; the fragment header still ends at `at`."""
+        try:
+            chain = walk(packet, at - 8, at)
             if chain.fragment is not None:
                 raise WireError("fragment_nested")
-            vnet = PLAIN
-        self._pass_on(header, chain.protocol, packet[chain.offset :], vnet, now, chain.named_at)
+            self._pass_on(header, chain.protocol, packet[chain.offset :], PLAIN, now, chain.named_at)
+        except ParameterProblem as problem:
+            self._parameter_problem(header, packet, problem, now)
 
     def _reassemble(
         self,
         key: bytes,
-        header: memoryview | bytearray,
+        header: memoryview,
         fragment: Fragment,
         payload: memoryview,
         now: float,
@@ -182,22 +194,10 @@ class Input:
             self.stack.receive(plain + bytes(payload), now, vnet=vnet)
         elif protocol == family.icmp:
             self._receive_icmp(header, payload, now)
+        elif family is IPV4:
+            raise _UnknownProtocol("protocol_unknown")
         else:
-            self.stack.drops["protocol_unknown"] += 1
-            if family is IPV4:
-                plain = family.header(
-                    header.source, header.destination, protocol, len(payload), ttl=header.ttl
-                )
-                self.stack.send_error(
-                    family,
-                    header.destination,
-                    header.source,
-                    IcmpError.PROTOCOL,
-                    plain + bytes(payload[:64]),
-                    now,
-                )
-            else:
-                raise ParameterProblem("protocol_unknown", 1, named_at)
+            raise ParameterProblem("protocol_unknown", UNKNOWN_HEADER, named_at)
 
     def _receive_icmp(self, header: IpHeader, message: memoryview, now: float) -> None:
         family = header.family
@@ -209,7 +209,7 @@ class Input:
         if total % 0xFFFF:
             raise WireError("icmp_checksum")
         icmp_type, code, _, rest = ICMP.unpack_from(message)
-        if icmp_type == ECHO_REQUEST[family]:
+        if icmp_type == ECHO_REQUEST[family] and is_unicast(header.destination):
             self.stack.handler.on_echo(
                 Echo(
                     family,
@@ -232,6 +232,8 @@ class Input:
         """An error about a packet of ours; the quote must name a flow we have (RFC 5927 §4)."""
         n = family.header_length
         if len(quoted) < n + 8 or quoted[0] != (0x45 if family is IPV4 else quoted[0] & 15 | 0x60):
+            raise WireError("icmp_quote")
+        if family is IPV4 and (quoted[6] & 0x1F or quoted[7]):  # no ports in a later fragment
             raise WireError("icmp_quote")
         protocol = quoted[9] if family is IPV4 else quoted[6]
         addresses_at = n - 2 * family.address_length
@@ -259,9 +261,6 @@ class Input:
         extra = 0 if family is IPV4 else 8
         step = (self.stack.config.mtu - family.header_length - extra) // 8 * 8
         self.fragment_id = identification = (self.fragment_id + 1) & 0xFFFFFFFF
-        if len(payload) > 65535 - family.header_length - extra:
-            self.stack.drops["datagram_too_long"] += 1
-            return
         for offset in range(0, len(payload), step):
             piece = payload[offset : offset + step]
             more = offset + step < len(payload)
@@ -282,12 +281,8 @@ class Input:
             self.stack.emit((PLAIN + header, piece))
 
 
-def _next_header_at(packet: memoryview | bytes, end: int) -> int:
-    """Where, in a chain of extension headers that ends at `end`, the last next-header field lies."""
-    at, offset = 6, 40
-    while offset < end:
-        at, offset = offset, offset + 8 + 8 * packet[offset + 1]
-    return at
+class _UnknownProtocol(WireError):
+    """A whole IPv4 packet of a protocol we do not speak."""
 
 
 def _ipv4_options(options: memoryview) -> list[int]:

@@ -28,8 +28,8 @@ from tunsmith.stack.tcp.segments import bare_segment, reset_for
 from tunsmith.stack.tcp.state import State
 from tunsmith.stack.tcp.timewait import TimeWait, TimeWaitTable
 from tunsmith.wire.checksum import ones_sum, partial, pseudo_sum
-from tunsmith.wire.icmp import ECHO_REPLY, ICMP, IcmpError, build_error, build_icmp
-from tunsmith.wire.ip import DEFAULT_TTL, IPV4, IPV6, WHOLE, IpFamily
+from tunsmith.wire.icmp import ECHO_REPLY, ECHO_REQUEST, IcmpError, build_error, build_icmp
+from tunsmith.wire.ip import DEFAULT_TTL, IPV4, IPV6, WHOLE, IpFamily, is_unicast
 from tunsmith.wire.offload import segment
 from tunsmith.wire.tcp import ACK, FIN, RST, SYN, TIMESTAMP_WORD, TcpOptions, build_options, parse_options
 from tunsmith.wire.udp import CHECKSUM_OFFSET as UDP_CHECKSUM_OFFSET
@@ -76,6 +76,8 @@ class Stack:
         self.input = Input(self)
         self.batching = False
         self.acks_due: list[Connection] = []
+        self.addresses = None if config.any_destination else frozenset(config.addresses)
+        """The addresses that are ours; None: all of them."""
 
     # --- the clock and the wire ---
 
@@ -211,28 +213,29 @@ class Stack:
                 self.withdraw(request)
             return
         record = self.time_waits.records.get(key)
-        if record is not None:
-            if not (flags & SYN and not flags & (ACK | RST) and record.may_reopen(seq, tsval)):
-                self._answer_from_time_wait(record, key, flags, now)
-                return
-            self.time_waits.remove(key)
+        opens = flags & (SYN | ACK | RST | FIN) == SYN
+        if record is not None and not (opens and record.may_reopen(seq, tsval)):
+            self._answer_from_time_wait(record, key, seq, flags, length, now)
+            return
         if flags & RST:
             return
-        if flags & SYN and not flags & (ACK | FIN):
-            self._request(family, key, seq, options or TcpOptions())
+        source, source_port, destination, port = family.split(key)
+        if self.addresses is not None and destination not in self.addresses:
+            self.drops["not_our_address"] += 1
+            return
+        if not (port and source_port and is_unicast(source) and is_unicast(destination)):
+            self.drops["martian"] += 1
+            return
+        if opens:
+            if options is None:
+                options = TcpOptions(timestamp=None if tsval is None else (tsval, 0))
+            self._request(family, key, source, seq, options)
             return
         self.drops["tcp_no_connection"] += 1
         self.emit((reset_for(family, key, seq, ack, flags, length + bool(flags & SYN) + bool(flags & FIN)),))
 
-    def _request(self, family: IpFamily, key: bytes, isn: int, options: TcpOptions) -> None:
-        source, _, destination, port = family.split(key)
+    def _request(self, family: IpFamily, key: bytes, source: bytes, isn: int, options: TcpOptions) -> None:
         config = self.config
-        if not config.any_destination and destination not in config.addresses:
-            self.drops["not_our_address"] += 1
-            return
-        if not port or not self._is_unicast(source):
-            self.drops["martian"] += 1
-            return
         if (
             len(self.requests) >= config.pending_limit
             or self.requests_by_source.get(source, 0) >= config.pending_per_source
@@ -244,16 +247,17 @@ class Stack:
         self.requests_by_source[source] = self.requests_by_source.get(source, 0) + 1
         self.handler.on_flow(request)
 
-    @staticmethod
-    def _is_unicast(address: bytes) -> bool:
-        if len(address) == 4:
-            return 0 < address[0] < 224
-        return address[0] != 0xFF and any(address)
-
-    def _answer_from_time_wait(self, record: TimeWait, key: bytes, flags: int, now: float) -> None:
-        """RST is ignored (RFC 1337); anything else is told, at a bounded rate, where we were."""
-        if flags & RST or not self.challenges.allow(now):
+    def _answer_from_time_wait(
+        self, record: TimeWait, key: bytes, seq: int, flags: int, length: int, now: float
+    ) -> None:
+        """RST is ignored (RFC 1337), and so is an ACK that agrees with us: its sender may be waiting, too.
+        Anything else is told, at a bounded rate, where we were; a FIN makes us wait anew."""
+        agrees = seq == record.rcv_nxt & 0xFFFFFFFF and not length and not flags & (SYN | FIN)
+        if flags & RST or agrees or not self.challenges.allow(now):
             return
+        if flags & FIN:
+            record.until = now + self.config.time_wait
+            self.time_waits.add(key, record)
         options = b""
         if record.ts_recent is not None:
             stamp = (int(now * 1000) + record.ts_offset) & 0xFFFFFFFF
@@ -279,17 +283,17 @@ class Stack:
             self.drops["connection_limit"] += 1
             self._reset(request)
             return None
-        connection = Connection(
-            self,
-            request.family,
-            request.key,
-            self.initial_sequence(request.key, now),
-            request.isn,
-            handler or self.queue,
-        )
+        key = request.key
+        iss = self.initial_sequence(key, now)
+        record = self.time_waits.records.get(key)
+        if record is not None:  # RFC 9293 §3.10.7.4: above all that the last incarnation used
+            if (iss - record.snd_nxt - 1) & 0x80000000:
+                iss = (record.snd_nxt + 65536) & 0xFFFFFFFF
+            self.time_waits.remove(key)
+        connection = Connection(self, request.family, key, iss, request.isn, handler or self.queue)
         connection.negotiate(request.options, self.mss(request.family))
         connection.start_congestion()
-        self.connections[request.key] = connection
+        self.connections[key] = connection
         connection.send_syn(SYN | ACK, now)
         return connection
 
@@ -388,15 +392,17 @@ class Stack:
             gso_size = 0
             if start + udp_length < end:
                 end = start + udp_length
+        if self.addresses is not None and key[family.address_length : -4] not in self.addresses:
+            self.drops["not_our_address"] += 1
+            return
         if end > length or udp_length < 8 or start + 8 > end or (not gso_size and start + udp_length > end):
             self.drops["udp_length"] += 1
             return
         if not vouched:
-            if checksum:
-                if not self.input.verify(family, frame, start, end, key, UDP_PROTOCOL):
-                    return
-            elif family is IPV6:  # RFC 8200 §8.1
+            if family is IPV6 and not checksum:  # RFC 8200 §8.1
                 self.drops["udp_checksum_missing"] += 1
+                return
+            if not self.input.verify(family, frame, start, end if checksum else start, key, UDP_PROTOCOL):
                 return
         self.handler.on_datagram(family, key, frame[start + 8 : end], gso_size)
 
@@ -406,11 +412,18 @@ class Stack:
         than the MTU leave as fragments."""
         n = family.address_length
         length = 8 + len(data)
-        if not segment_size and family.header_length + length > self.config.mtu:
-            self.input.send_fragments(family, key, UDP_PROTOCOL, self._whole_udp(family, key, data))
-            return
         if segment_size >= len(data):
             segment_size = 0
+        if length > family.longest:
+            self.drops["datagram_too_long"] += 1
+            return
+        if family.header_length + 8 + (segment_size or len(data)) > self.config.mtu:
+            step = segment_size or len(data)
+            for at in range(0, len(data), step):
+                self.input.send_fragments(
+                    family, key, UDP_PROTOCOL, self._whole_udp(family, key, data[at : at + step])
+                )
+            return
         vnet = VNET.pack(
             NEEDS_CSUM,
             GSO_UDP_L4 if segment_size else GSO_NONE,
@@ -450,7 +463,7 @@ class Stack:
         rest: int = 0,
     ) -> None:
         """Tell `destination` that its packet `quoted` failed; rate-limited, never about multicast."""
-        if not self._is_unicast(destination) or not self._is_unicast(source):
+        if not is_unicast(destination) or not is_unicast(source):
             return
         if not self.icmp_errors.allow(now):
             self.drops["icmp_rate_limited"] += 1
@@ -493,10 +506,15 @@ class Stack:
         """Tell the sender of a ping that it failed. `source` is who says so, by default the destination;
         `rest` is the rest of the ICMP header (the MTU of TOO_BIG)."""
         family = echo.family
-        request = ICMP.pack(
-            8 if family is IPV4 else 128, 0, 0, echo.identifier << 16 | echo.sequence
-        ) + bytes(echo.data)
-        quoted = family.header(echo.source, echo.destination, family.icmp, len(request)) + request
+        quoted = build_icmp(
+            family,
+            echo.source,
+            echo.destination,
+            ECHO_REQUEST[family],
+            0,
+            echo.identifier << 16 | echo.sequence,
+            echo.data,
+        )
         self.send_error(family, source or echo.destination, echo.source, error, quoted, now, rest)
 
 

@@ -39,6 +39,11 @@ class IpFamily:
     udp_layout: Struct
     """vnet flags, gso_type, gso_size (byte-swapped), IP length, fragment, protocol, key, UDP length, UDP checksum."""
 
+    @property
+    def longest(self) -> int:
+        """The most that can follow a header in one packet."""
+        return 65535 + self.length_bias - self.header_length
+
     def swap(self, key: bytes) -> bytes:
         """The key of the opposite direction."""
         n = self.address_length
@@ -119,6 +124,13 @@ IPV6 = IpFamily(
 def family_of(address: bytes) -> IpFamily:
     """The family of a packed address."""
     return IPV4 if len(address) == 4 else IPV6
+
+
+def is_unicast(address: bytes) -> bool:
+    """Whether one host can have `address`: not multicast, broadcast or unspecified."""
+    if len(address) == 4:
+        return 0 < address[0] < 224
+    return address[0] != 0xFF and any(address)
 
 
 @dataclass(slots=True)

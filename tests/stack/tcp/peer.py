@@ -94,7 +94,10 @@ class Peer:
         """An IP packet with one segment."""
         bits = sum(LETTERS[letter] for letter in flags)
         if options is None:
-            options = TcpOptions(timestamp=None if self.stamp is None else (self.stamp, self.echo))
+            options = TcpOptions(
+                mss=1500 - self.family.header_length - 20 if bits & SYN else None,
+                timestamp=None if self.stamp is None else (self.stamp, self.echo),
+            )
         extra = build_options(options) if raw_options is None else raw_options
         acknowledged = (self.iss + (self.ack if ack is None else ack)) & 0xFFFFFFFF if bits & ACK else 0
         head = TCP.pack(
@@ -158,6 +161,17 @@ class Peer:
             sent += self.answers()
         self.now = end
         return sent
+
+    def swallow(self) -> bytes:
+        """Acknowledge all that comes until nothing more does; returns the text, which must be in order."""
+        text = b""
+        while answers := self.answers():
+            for segment in answers:
+                assert segment.seq == self.ack
+                text += segment.data
+                self.ack += len(segment.data) + ("F" in segment.flags)
+            self.stack.receive(self.packet(".", 1), self.now)
+        return text
 
     # --- the conversation ---
 

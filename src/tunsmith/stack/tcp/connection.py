@@ -768,7 +768,10 @@ class Connection:
         if not sender.snd_una <= widen(seq32, sender.snd_una) < sender.snd_max:
             self.stack.drops["icmp_quote_outside_window"] += 1
             return
+        opening = self.state in (State.SYN_SENT, State.SYN_RECEIVED)
         if mtu:
+            if opening:
+                return  # a SYN is too big for no path
             mss = max(mtu, self.family.minimum_mtu if self.family.version == 6 else 68)
             mss -= self.family.header_length + HEADER_LENGTH
             if mss - (TIMESTAMP_LENGTH if self.timestamps else 0) < sender.mss:
@@ -778,7 +781,7 @@ class Connection:
                 sender.go_back()
                 sender.output(now)
                 self._schedule()
-        elif self.state in (State.SYN_SENT, State.SYN_RECEIVED):
+        elif opening:
             self._finish(code)
 
     # --- the end ---
