@@ -20,7 +20,10 @@ FAILED = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130
 
-COMMANDS = {"run": "Run one program behind a proxy. No root needed."}
+COMMANDS = {
+    "run": "Run one program behind a proxy. No root needed.",
+    "demo": "See it at work on a private internet made for the occasion.",
+}
 """Name of each subcommand and of its module in `tunsmith.cli`, and what `--help` says about it."""
 
 

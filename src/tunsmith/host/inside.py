@@ -28,6 +28,7 @@ from tunsmith.host.syscalls import (
     set_parent_death_signal,
     unshare,
 )
+from tunsmith.host.sysctl import try_sysctl
 from tunsmith.host.tun import open_tun
 
 TUN_NAME = "tun0"
@@ -102,10 +103,10 @@ def _prepare(control: socket.socket, network: Network, resolv_conf: str) -> None
 
 def _configure(network: Network) -> None:
     """Addresses, routes and the sysctls an unprivileged program wants; IPv6 where the kernel has it."""
-    _sysctl("net/ipv4/ping_group_range", f"{os.getgid()} {os.getgid()}")
-    _sysctl("net/ipv4/ip_unprivileged_port_start", "0")
+    try_sysctl("net/ipv4/ping_group_range", f"{os.getgid()} {os.getgid()}")
+    try_sysctl("net/ipv4/ip_unprivileged_port_start", "0")
     # No link-local address: nothing on this link would answer its router and listener messages.
-    _sysctl(f"net/ipv6/conf/{TUN_NAME}/addr_gen_mode", "1")
+    try_sysctl(f"net/ipv6/conf/{TUN_NAME}/addr_gen_mode", "1")
     tun = socket.if_nametoindex(TUN_NAME)
     with RtNetlink() as netlink:
         netlink.link_up(socket.if_nametoindex("lo"))
@@ -118,15 +119,6 @@ def _configure(network: Network) -> None:
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EACCES):
                 raise
-
-
-def _sysctl(name: str, value: str) -> None:
-    """Best effort: containers mount /proc/sys read-only, and the program works without."""
-    try:
-        with open(f"/proc/sys/{name}", "w", encoding="ascii") as file:
-            file.write(value)
-    except OSError:
-        pass
 
 
 def _become(command: list[str]) -> int:
