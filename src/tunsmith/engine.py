@@ -24,21 +24,23 @@ from collections import Counter
 from collections.abc import Awaitable, Coroutine
 from heapq import nsmallest
 from socket import AF_INET, AF_INET6, inet_ntop
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunsmith.config import Settings
 from tunsmith.device.base import FRAME_ROOM, TSO, Device
 from tunsmith.dial.base import Stream
-from tunsmith.errors import DialError
+from tunsmith.errors import DialError, ProxyError
 from tunsmith.flow import TCP, UDP, Action, Target, Verdict
 from tunsmith.relay.faults import icmp_for, outcome_of
 from tunsmith.relay.poller import IN, NOTHING, Poller
 from tunsmith.relay.report import FlowRecord, Reporter, Silent
 from tunsmith.relay.tcp import TcpRelay
-from tunsmith.relay.udp import UdpRelay
+from tunsmith.relay.udp import UdpFlow, UdpRelay
 from tunsmith.rules.table import RuleTable
 from tunsmith.stack.config import StackConfig
+from tunsmith.stack.request import FlowRequest
 from tunsmith.stack.stack import Stack
+from tunsmith.wire.icmp import IcmpError
 
 if TYPE_CHECKING:
     from tunsmith.device.pcap import Capture
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
     from tunsmith.relay.dns_flow import DnsFlow
     from tunsmith.relay.icmp import PingRelay
     from tunsmith.stack.events import DatagramError, Echo
-    from tunsmith.stack.request import FlowRequest
     from tunsmith.wire.ip import IpFamily
 
 BATCH = 64
@@ -57,10 +58,22 @@ SWEEP = 5.0
 """Seconds between looks at idle flows."""
 QUIET = 0.5
 """Seconds in which the kernel of the application would have sent something again (its RTO is 0.2 s)."""
+DIALS = 1024
+"""Flows waiting for their upstream at a time. Of a program that gave up waiting nothing is heard, so when
+there are more, the oldest is the one to forget: a scan past silent hosts must not hide the others."""
+REPEAT = 60.0
+"""Seconds before a complaint about the upstream is repeated."""
 CAPTURE_FLUSH = 0.2
 """Seconds that a captured packet may wait to be written."""
 TIME_WAIT = 1.0
 """2 MSL on a wire inside this machine that reorders nothing."""
+
+
+class Dial(NamedTuple):
+    """A flow whose upstream is being connected."""
+
+    record: FlowRecord
+    task: asyncio.Task[None]
 
 
 class Engine:
@@ -91,12 +104,16 @@ class Engine:
             isn_secret=os.urandom(32),
             receive_buffer=limits.receive_buffer,
             send_buffer=limits.send_buffer,
-            connection_limit=limits.flows,
+            pending_limit=DIALS + BATCH,
+            pending_per_source=DIALS + BATCH,
+            connection_limit=limits.flows + DIALS,
             time_wait=TIME_WAIT,
         )
         self.stack = Stack(config, emit=device.write, handler=self)
         self.drops: Counter[str] = self.stack.drops
         self.relays: dict[TcpRelay | DnsFlow, None] = {}
+        self.dials: dict[FlowRequest, Dial] = {}
+        """Flows waiting for their upstream, oldest first."""
         self.pool: FakeIpPool | None = None
         if dialer.wants_names:
             from tunsmith.dns.fakeip import FakeIpPool
@@ -108,12 +125,14 @@ class Engine:
         self._timer: asyncio.TimerHandle | None = None
         self._resolver: Resolver | None = None
         self._pings: PingRelay | None = None
-        self._closed = False
+        self._complaints: dict[type[DialError], float] = {}
+        self._closed = self._device_lost = False
 
     # --- life ---
 
     async def start(self) -> None:
-        """Learn what the upstream can do and begin. Raises DialError where it can do nothing."""
+        """Learn what the upstream can do and begin. Raises DialError where it can do nothing, UsageError where
+        a port cannot be published; the engine is closed then."""
         self._loop = asyncio.get_running_loop()
         await self.dialer.start()
         self.poller = Poller(self._loop)
@@ -125,12 +144,36 @@ class Engine:
             self.settings.limits,
             self.drops,
             self._ended,
+            self._complain,
         )
         self.stack.deadlines.on_earlier = self._wake
         self.poller.watch(self.device.fileno(), IN, self._on_packets)
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
         if self.capture is not None:
             self._flush_capture(self.capture)
+        if self.settings.publish:
+            try:
+                self._published = self._publish()
+            except UsageError:
+                self.close()
+                raise
+
+    def _publish(self) -> Publisher:
+        from tunsmith.relay.publish import Publisher, Surroundings
+
+        around = Surroundings(
+            self._loop,
+            self.poller,
+            self.stack,
+            self.settings.network,
+            self.settings.limits,
+            self.drops,
+            self._admit,
+            self._on_relay_end,
+            self._ended,
+            self.udp.flows.__contains__,
+        )
+        return Publisher(self.settings.publish, around)
 
     async def drain(self, timeout: float) -> None:
         """Let what an application that has ended sent before reach its upstreams.
@@ -141,7 +184,7 @@ class Engine:
         moved, patience = -1, until
         device = select.poll()
         device.register(self.device, select.POLLIN)
-        while True:
+        while not self._device_lost:
             self._on_packets()
             unfinished = [
                 relay for relay in self.relays if isinstance(relay, TcpRelay) and not relay.finished
@@ -161,7 +204,8 @@ class Engine:
         if self._closed:
             return
         self._closed = True
-        self.poller.change(self.device.fileno(), IN, NOTHING)
+        if not self._device_lost:
+            self.poller.change(self.device.fileno(), IN, NOTHING)
         self._sweeper.cancel()
         if self._timer is not None:
             self._timer.cancel()
@@ -177,11 +221,12 @@ class Engine:
         self.dialer.close()
         self.device.close()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` as a task of this engine."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # --- 1: packets in ---
 
@@ -202,6 +247,9 @@ class Engine:
         self.udp.flush()
 
     def _on_device_lost(self, error: OSError) -> None:
+        if self._device_lost:
+            return
+        self._device_lost = True
         self.poller.change(self.device.fileno(), IN, NOTHING)
         self.reporter.notice(f"the TUN device is gone: {error.strerror or error}")
 
@@ -212,8 +260,7 @@ class Engine:
         address, port = request.destination
         verdict, target = self._decide(TCP, address, port)
         if verdict.action is Action.DIAL:
-            if len(self.relays) >= self.settings.limits.flows:
-                self._evict()
+            self._make_room()
             self._dial(request, self._record("tcp", request.family, request.key, target, verdict))
         elif verdict.action is Action.RESOLVE:
             self._open_dns(request, self._record("dns", request.family, request.key, target, verdict))
@@ -245,15 +292,32 @@ class Engine:
         if isinstance(opening, Stream):
             self._relay(request, record, opening)
         else:
-            self.spawn(self._open_tcp(request, record, opening))
+            if len(self.dials) >= DIALS:
+                self._give_up(next(iter(self.dials)), "given up", None)
+            task = self.spawn(self._open_tcp(request, record, opening))
+            self.dials[request] = Dial(record, task)
 
     async def _open_tcp(self, request: FlowRequest, record: FlowRecord, opening: Awaitable[Stream]) -> None:
         try:
             stream = await opening
         except DialError as error:
+            self.dials.pop(request, None)
             self._refuse(request, record, error)
         else:
+            self.dials.pop(request, None)
             self._relay(request, record, stream)
+
+    def _give_up(self, request: FlowRequest, outcome: str, error: IcmpError | None) -> None:
+        """End a dial, which closes what it has opened. Without `error` the application hears nothing."""
+        record, task = self.dials.pop(request)
+        task.cancel()
+        if error is None:
+            request.drop()
+        else:
+            request.unreachable(error, time.monotonic())
+        record.outcome = outcome
+        self.drops[f"dial_{outcome}"] += 1
+        self._ended(record)
 
     def _relay(self, request: FlowRequest, record: FlowRecord, stream: Stream) -> None:
         relay = TcpRelay(self.poller, stream.sock, record, self._on_relay_end)
@@ -276,6 +340,16 @@ class Engine:
         record.outcome = outcome_of(error)
         self.drops[f"dial_{record.outcome}"] += 1
         self._ended(record)
+        self._complain(error)
+
+    def _complain(self, error: DialError) -> None:
+        """What is wrong with the upstream or with us, not with one destination, is worth a line."""
+        kind = type(error)
+        if kind is DialError or isinstance(error, ProxyError):
+            now = time.monotonic()
+            if now - self._complaints.get(kind, -REPEAT) >= REPEAT:
+                self._complaints[kind] = now
+                self.reporter.notice(str(error))
 
     def _on_relay_end(self, relay: TcpRelay | DnsFlow) -> None:
         del self.relays[relay]
@@ -296,12 +370,25 @@ class Engine:
             record.pinned = b""
         self.reporter.flow_ended(record)
 
-    def _evict(self) -> None:
-        """Too many flows: the longest idle go, some at once so that a flood does not sort again and again."""
-        relays = [relay for relay in self.relays if isinstance(relay, TcpRelay)]
-        for relay in nsmallest(1 + len(relays) // 64, relays, key=lambda relay: relay.record.last):
+    def _make_room(self) -> None:
+        """Before a new flow: too many, and the longest idle go, some at once so that a flood does not sort
+        again and again."""
+        excess = len(self.relays) + len(self.dials) + len(self.udp.flows) - self.settings.limits.flows
+        if excess < 0:
+            return
+        flows: list[TcpRelay | UdpFlow | FlowRequest] = [*self.udp.flows.values(), *self.dials]
+        flows += [relay for relay in self.relays if isinstance(relay, TcpRelay)]
+        for flow in nsmallest(1 + excess + len(flows) // 64, flows, key=self._last_moved):
             self.drops["evicted"] += 1
-            relay.abort("evicted")
+            if isinstance(flow, TcpRelay):
+                flow.abort("evicted")
+            elif isinstance(flow, UdpFlow):
+                self.udp.end_flow(flow, "evicted")
+            else:
+                self._give_up(flow, "evicted", None)
+
+    def _last_moved(self, flow: TcpRelay | UdpFlow | FlowRequest) -> float:
+        return self.dials[flow].record.last if isinstance(flow, FlowRequest) else flow.record.last
 
     # --- 5: UDP, DNS, ping ---
 
@@ -320,6 +407,7 @@ class Engine:
             if verdict.action is Action.REFUSE or not self.dialer.carries_udp:
                 self._refuse_datagram(family, key, len(data))
                 return
+            self._make_room()
             record = self._record("udp", family, key, target, verdict)
             self._pin(record)
             flow, fresh = self.udp.open(family, key, target, record)
@@ -328,8 +416,6 @@ class Engine:
         self.udp.on_datagram(flow, data, segment_size)
 
     def _refuse_datagram(self, family: IpFamily, key: bytes, length: int) -> None:
-        from tunsmith.wire.icmp import IcmpError
-
         self.drops["udp_refused"] += 1
         self.stack.send_datagram_error(family, key, IcmpError.PORT, time.monotonic(), length=length)
 
@@ -417,6 +503,11 @@ class Engine:
         self.udp.expire(now)
         if self._pings is not None:
             self._pings.expire(now)
+        waiting_since = now - self.settings.limits.dial
+        for request in [
+            request for request, dial in self.dials.items() if dial.record.started < waiting_since
+        ]:
+            self._give_up(request, "timeout", IcmpError.HOST)
         oldest = now - self.settings.limits.tcp_idle
         for relay in [relay for relay in self.relays if relay.record.last < oldest]:
             if isinstance(relay, TcpRelay):

@@ -40,13 +40,15 @@ QUIC_PORTS = frozenset({443, 8443})
 class UdpFlow:
     """One source port talking to one destination."""
 
-    __slots__ = ("gathered", "gathered_bytes", "key", "mapping", "record", "size", "target")
+    __slots__ = ("gathered", "gathered_bytes", "key", "mapping", "peers", "record", "size", "target")
 
     def __init__(self, mapping: UdpMapping, key: bytes, target: Target, record: FlowRecord) -> None:
         self.mapping = mapping
         self.key = key
         self.target = target
         self.record = record
+        self.peers: list[Target] = [target]
+        """Those whose answers are counted for it, among the mapping's peers."""
         self.gathered: list[bytes] = []
         self.gathered_bytes = 0
         self.size = 0
@@ -61,14 +63,16 @@ class UdpMapping:
         self.family = family
         self.source = source
         self.datagrams: Datagrams | None = None
-        self.flows: list[UdpFlow] = []
+        self.flows: dict[bytes, UdpFlow] = {}
+        """At least one, except before the first and after the last."""
         self.peers: dict[Target, tuple[bytes, UdpFlow]] = {}
         """Upstream peer -> key of the packets to the application, and the flow they are counted for."""
         self.waiting: list[tuple[UdpFlow, bytes, int]] = []
 
 
 class UdpRelay:
-    """All UDP of one engine. `on_end` is called once for every flow."""
+    """All UDP of one engine. `on_end` is called once for every flow, `on_dial_error` for every upstream port
+    that could not be opened."""
 
     def __init__(
         self,
@@ -79,6 +83,7 @@ class UdpRelay:
         limits: Limits,
         drops: Counter[str],
         on_end: Callable[[FlowRecord], None],
+        on_dial_error: Callable[[DialError], None],
     ) -> None:
         self._loop = loop
         self._poller = poller
@@ -87,6 +92,7 @@ class UdpRelay:
         self._limits = limits
         self._drops = drops
         self._on_end = on_end
+        self._on_dial_error = on_dial_error
         self.flows: dict[bytes, UdpFlow] = {}
         self.mappings: dict[bytes, UdpMapping] = {}
         self._gathering: list[UdpFlow] = []
@@ -102,7 +108,7 @@ class UdpRelay:
         if mapping is None:
             mapping = self.mappings[source] = UdpMapping(family, source)
         flow = UdpFlow(mapping, key, target, record)
-        mapping.flows.append(flow)
+        mapping.flows[key] = flow
         mapping.peers[target] = (family.swap(key), flow)
         self.flows[key] = flow
         return flow, fresh
@@ -113,9 +119,10 @@ class UdpRelay:
         try:
             datagrams = await self._dialer.open_datagrams(family)
         except DialError as error:
-            for flow in list(mapping.flows):
+            for flow in mapping.flows.values():
                 self._refuse(flow, icmp_for(error) or IcmpError.PORT)
             self.end(mapping, outcome_of(error))
+            self._on_dial_error(error)
             return
         if self.mappings.get(mapping.source) is not mapping:
             datagrams.close()
@@ -127,7 +134,7 @@ class UdpRelay:
         mapping.waiting.clear()
 
     def on_datagram(self, flow: UdpFlow, data: memoryview, segment_size: int) -> None:
-        """Gather; `flush` sends. A super-datagram goes at once."""
+        """Gather; `flush` sends. A super-datagram goes at once, and an empty one, which would vanish among others."""
         mapping = flow.mapping
         record = flow.record
         length = len(data)
@@ -139,7 +146,7 @@ class UdpRelay:
                 self._drops["udp_waiting"] += 1
             return
         gathered = flow.gathered
-        if segment_size:
+        if segment_size or not length:
             if gathered:
                 self._flush(flow)
             self._send(flow, [data], segment_size)
@@ -207,13 +214,14 @@ class UdpRelay:
                 if held and (
                     source is not peer
                     or segment_size
+                    or not length
                     or length > size
                     or held_bytes + length > GATHER_BYTES
                     or len(held[-1]) < size
                 ):
                     self._deliver(mapping, peer, held, size)
                     held = []
-                if segment_size:
+                if segment_size or not length:  # an empty datagram would vanish among others
                     self._deliver(mapping, source, [data], segment_size)
                     continue
                 if not held:
@@ -253,11 +261,10 @@ class UdpRelay:
         (endpoint-independent filtering, RFC 4787 §5)."""
         family = mapping.family
         n = family.address_length
-        claimed = {id(flow) for target, (_, flow) in mapping.peers.items() if target is not flow.target}
         named = [
             flow
-            for flow in mapping.flows
-            if flow.target.is_name and flow.target.port == peer.port and id(flow) not in claimed
+            for flow in mapping.flows.values()
+            if flow.target.is_name and flow.target.port == peer.port and len(flow.peers) == 1
         ]
         if named:
             flow = max(named, key=lambda candidate: candidate.record.last)
@@ -273,11 +280,13 @@ class UdpRelay:
             key = family.key(
                 address, peer.port, mapping.source[:n], int.from_bytes(mapping.source[n:], "big")
             )
-            known = (key, mapping.flows[0])
+            flow = next(iter(mapping.flows.values()))
+            known = (key, flow)
         if len(mapping.peers) > 1024:
             self._drops["udp_peers"] += 1
             return known
         mapping.peers[peer] = known
+        flow.peers.append(peer)
         return known
 
     # --- faults ---
@@ -307,32 +316,41 @@ class UdpRelay:
     # --- the end ---
 
     def expire(self, now: float) -> None:
-        """Close mappings that have been idle for longer than their kind allows."""
-        limits = self._limits
-        for mapping in list(self.mappings.values()):
-            last = max(flow.record.last for flow in mapping.flows)
-            if any(flow.target.port in QUIC_PORTS and flow.record.down for flow in mapping.flows):
-                limit = limits.udp_quic
-            elif any(flow.record.down and flow.record.up for flow in mapping.flows):
-                limit = limits.udp_two_way
-            else:
-                limit = limits.udp_one_shot
-            if now - last >= limit:
-                self.end(mapping, "idle")
+        """Close flows that have been idle for longer than their kind allows."""
+        for flow in [flow for flow in self.flows.values() if now - flow.record.last >= self._patience(flow)]:
+            self.end_flow(flow, "idle")
+
+    def _patience(self, flow: UdpFlow) -> float:
+        if not flow.record.down:
+            return self._limits.udp_one_shot
+        return self._limits.udp_quic if flow.target.port in QUIC_PORTS else self._limits.udp_two_way
+
+    def end_flow(self, flow: UdpFlow, outcome: str) -> None:
+        """Forget one flow; its upstream port closes with the last one on it."""
+        mapping = flow.mapping
+        self.flows.pop(flow.key, None)
+        mapping.flows.pop(flow.key, None)
+        for peer in flow.peers:
+            if peer in mapping.peers and mapping.peers[peer][1] is flow:
+                del mapping.peers[peer]
+        if flow.record.outcome == "open":
+            flow.record.outcome = outcome
+        self._on_end(flow.record)
+        if not mapping.flows:
+            self._close(mapping)
 
     def end(self, mapping: UdpMapping, outcome: str) -> None:
-        """Close the upstream port and every flow on it."""
+        """Close an upstream port and every flow on it."""
+        for flow in list(mapping.flows.values()):
+            self.end_flow(flow, outcome)
+
+    def _close(self, mapping: UdpMapping) -> None:
         self.mappings.pop(mapping.source, None)
+        mapping.waiting.clear()
         if mapping.datagrams is not None:
             self._poller.forget(mapping.datagrams.fileno())
             mapping.datagrams.close()
             mapping.datagrams = None
-        for flow in mapping.flows:
-            self.flows.pop(flow.key, None)
-            if flow.record.outcome == "open":
-                flow.record.outcome = outcome
-            self._on_end(flow.record)
-        mapping.flows.clear()
 
     @property
     def drained(self) -> bool:
