@@ -20,7 +20,9 @@ FRAMES_PER_SECOND = 10
 WIDE = 100
 """Columns from which on addresses and times are shown as well."""
 
-_PATH = ("program", "TUN", "TCP/IP stack", "rule", "upstream", "server")
+_PATH = {"program": 11, "TUN": 4, "TCP/IP stack": 12, "rule": 4, "upstream": 8, "server": 21}
+"""The stations of a packet, and how many columns the words below each take at most."""
+_EXAMPLE = ("curl, ping…", "tun0", "pure Python", "via", "socks5", "vault.demo.example:80")
 _ARROW = "─▶"
 _BAR = 28
 
@@ -67,36 +69,24 @@ class Screen:
 
     def _path(self) -> Table:
         """Where packets pass, and below it what that is for the program which is running."""
-        grid = Table.grid(padding=(0, 1))
+        grid = Table.grid(padding=(0, 1, 0, 0))
         act = self._facts.now
-        step = int(time.monotonic() * FRAMES_PER_SECOND) % len(_PATH) if act else -1
-        words: list[RenderableType] = []
-        for index, word in enumerate(_PATH):
+        lit = int(time.monotonic() * FRAMES_PER_SECOND) % len(_PATH) if act else -1
+        stations: list[RenderableType] = []
+        for index, (station, width) in enumerate(_PATH.items()):
             if index:
-                words.append(Text(_ARROW, "dim"))
-            words.append(Text(word, "bold reverse" if index == step else "bold cyan"))
-        grid.add_row(*words)
-        grid.add_row(*self._example(act))
+                grid.add_column(style="dim")
+                stations.append(_ARROW)
+            grid.add_column(min_width=width, no_wrap=True)
+            stations.append(Text(station, "bold reverse" if index == lit else "bold cyan"))
+        grid.add_row(*stations)
+        example = _EXAMPLE
+        if act is not None:
+            scene = act.scene
+            example = (scene.label, "tun0", scene.protocol, "…", _scheme(scene.via), scene.target)
+        first, *rest = example
+        grid.add_row(first, *(cell for word in rest for cell in ("", word)))
         return grid
-
-    def _example(self, act: Act | None) -> Iterator[str]:
-        if act is None:
-            yield from ("yours", "", "tun0", "", "in Python", "", "by name", "", "proxy, or none", "", "any")
-            return
-        scene = act.scene
-        yield from (
-            scene.label,
-            "",
-            "tun0",
-            "",
-            scene.protocol,
-            "",
-            "…",
-            "",
-            _scheme(scene.via),
-            "",
-            scene.target,
-        )
 
     # --- flows ---
 
@@ -164,10 +154,13 @@ class Screen:
     def _transfer(self, transfer: Transfer) -> Table:
         facts = self._facts
         grid = Table.grid(padding=(0, 1))
+        if transfer.stage is Stage.AHEAD:
+            grid.add_row(transfer.label)
+            return grid
         part = transfer.progress
         if facts.ratio is not None:
             part = transfer.rate / max(facts.without.rate, facts.behind.rate)
-        rate = f"{transfer.rate / 1e9:5.1f} Gbit/s" if transfer.stage is not Stage.AHEAD else ""
+        rate = f"{transfer.rate / 1e9:5.1f} Gbit/s"
         ratio = f"{facts.ratio:.0%} of that" if facts.ratio is not None and transfer is facts.behind else ""
         grid.add_row(transfer.label, ProgressBar(1.0, part, _BAR), rate, ratio)
         return grid

@@ -39,10 +39,11 @@ _MESSAGE_LIMIT = 1024
 
 
 def enter_private_network(addresses: Iterable[IPv4Address | IPv6Address], resolv_conf: str) -> None:
-    """Move this process, which must have one thread only, into a network where `addresses` are its own
-    and nothing else can be reached; `resolv_conf` is the content of the file there.
+    """Move this process, which must have one thread only, into a network where `addresses` are its own and
+    nothing else can be reached; `resolv_conf` is the content of the file there.
 
-    Users and files stay as they are; IPv6 addresses are left out where there is no IPv6. Raises HostError that names the switch which forbids it."""
+    Users and files stay as they are; IPv6 addresses are left out where there is no IPv6. Raises HostError
+    that names the switch which forbids it."""
     helper = _Helper()
     try:
         helper.unshare_all()
