@@ -69,8 +69,7 @@ async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
 async def main() -> None:
     near, far = MemoryDevice.pair()
     async with await asyncio.start_server(greet, "127.0.0.1") as greeter:
-        detour = Detour(Target(*greeter.sockets[0].getsockname()))
-        engine = Engine(near, detour, Settings(), Printer())
+        engine = Engine(near, Detour(Target(*greeter.sockets[0].getsockname())), Settings(), Printer())
         await engine.start()
         print(await fetch(far, "203.0.113.1", 80))
         engine.close()
