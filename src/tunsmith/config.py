@@ -25,7 +25,8 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """`--publish [ADDR:]PORT:PORT[/tcp|/udp]`: `outer_port` on `address` leads to `inner_port` inside."""
+    """`--publish [ADDR:]PORT:PORT[/tcp|/udp]`: `outer_port` on `address` leads to `inner_port` inside.
+    An empty `address` is every IPv4 and IPv6 address of this machine."""
 
     address: str
     outer_port: int

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tunsmith.config import Settings
 from tunsmith.device.base import FRAME_ROOM, TSO, Device
 from tunsmith.dial.base import Stream
-from tunsmith.errors import DialError, ProxyError
+from tunsmith.errors import DialError, ProxyError, UsageError
 from tunsmith.flow import TCP, UDP, Action, Target, Verdict
 from tunsmith.relay.faults import icmp_for, outcome_of
 from tunsmith.relay.poller import IN, NOTHING, Poller
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from tunsmith.relay.dns import Resolver
     from tunsmith.relay.dns_flow import DnsFlow
     from tunsmith.relay.icmp import PingRelay
+    from tunsmith.relay.publish import Publisher
     from tunsmith.stack.events import DatagramError, Echo
     from tunsmith.wire.ip import IpFamily
 
@@ -125,6 +126,7 @@ class Engine:
         self._timer: asyncio.TimerHandle | None = None
         self._resolver: Resolver | None = None
         self._pings: PingRelay | None = None
+        self._published: Publisher | None = None
         self._complaints: dict[type[DialError], float] = {}
         self._closed = self._device_lost = False
 
@@ -217,6 +219,8 @@ class Engine:
         self.udp.close()
         if self._pings is not None:
             self._pings.close()
+        if self._published is not None:
+            self._published.close()
         self.poller.close()
         self.dialer.close()
         self.device.close()
@@ -370,6 +374,11 @@ class Engine:
             record.pinned = b""
         self.reporter.flow_ended(record)
 
+    def _admit(self, relay: TcpRelay) -> None:
+        """A client of a published port."""
+        self._make_room()
+        self.relays[relay] = None
+
     def _make_room(self) -> None:
         """Before a new flow: too many, and the longest idle go, some at once so that a flood does not sort
         again and again."""
@@ -396,6 +405,8 @@ class Engine:
         """UDP payload: StackHandler."""
         flow = self.udp.flows.get(key)
         if flow is None:
+            if self._published is not None and self._published.on_datagram(key, data, segment_size):
+                return
             _, _, address, port = family.split(key)
             verdict, target = self._decide(UDP, address, port)
             if verdict.action is Action.RESOLVE:
@@ -458,6 +469,8 @@ class Engine:
     def on_datagram_error(self, error: DatagramError) -> None:
         """The application's host refused an answer: StackHandler. Its port is closed, so is the flow."""
         key = error.family.key(error.destination, error.destination_port, error.source, error.source_port)
+        if self._published is not None and self._published.on_datagram_error(key, error):
+            return
         flow = self.udp.flows.get(key)
         if flow is not None:
             self.udp.end(flow.mapping, "application closed its port")
@@ -503,6 +516,8 @@ class Engine:
         self.udp.expire(now)
         if self._pings is not None:
             self._pings.expire(now)
+        if self._published is not None:
+            self._published.expire(now)
         waiting_since = now - self.settings.limits.dial
         for request in [
             request for request, dial in self.dials.items() if dial.record.started < waiting_since

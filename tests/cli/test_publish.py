@@ -10,11 +10,12 @@ from tunsmith.errors import UsageError
 @pytest.mark.parametrize(
     ("text", "published"),
     [
-        ("8080:80", Publish("0.0.0.0", 8080, 80)),
-        ("8080:80/tcp", Publish("0.0.0.0", 8080, 80, ("tcp",))),
+        ("8080:80", Publish("", 8080, 80)),
+        ("8080:80/tcp", Publish("", 8080, 80, ("tcp",))),
         ("127.0.0.1:53:5353/udp", Publish("127.0.0.1", 53, 5353, ("udp",))),
         ("[::1]:1:65535", Publish("::1", 1, 65535)),
-        (":8080:80", Publish("0.0.0.0", 8080, 80)),
+        ("0.0.0.0:8080:80", Publish("0.0.0.0", 8080, 80)),
+        (":8080:80", Publish("", 8080, 80)),
     ],
 )
 def test_every_form_is_read(text: str, published: Publish) -> None:

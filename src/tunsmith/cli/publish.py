@@ -12,11 +12,11 @@ _FORM = re.compile(
     r"(?:(?P<address>\[[^]]*\]|[^:\[\]]*):)?(?P<outer>\d{1,5}):(?P<inner>\d{1,5})(?:/(?P<protocol>\w+))?",
     re.ASCII,
 )
-EVERY_ADDRESS = "0.0.0.0"
+EVERY_ADDRESS = ""
 
 
 def parse_publish(text: str) -> Publish:
-    """Read one `--publish`; without ADDR on every IPv4 address, without protocol both. Raises UsageError."""
+    """Read one `--publish`; without ADDR on every IPv4 and IPv6 address, without protocol both. Raises UsageError."""
     match = _FORM.fullmatch(text)
     if match is None:
         raise UsageError(f"--publish {text}: not of the form [ADDR:]PORT:PORT[/tcp|/udp]")
