@@ -139,10 +139,12 @@ def _check(
 
 def _run(request: Request) -> int:
     from tunsmith.host.sandbox import Sandbox
+    from tunsmith.host.syscalls import keep_freed_memory
 
     sandbox = Sandbox.spawn(request.command, request.settings.network, request.resolv_conf)
     try:
         _raise_descriptor_limit()
+        keep_freed_memory(trim=32 << 20, mmap=1 << 20)
         return _new_event_loop().run_until_complete(_serve(request, sandbox))
     finally:
         sandbox.close()
