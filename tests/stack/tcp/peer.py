@@ -152,15 +152,21 @@ class Peer:
     def wait(self, seconds: float) -> list[Segment]:
         """Let time pass, timer by timer; returns what the stack sent."""
         end = self.now + seconds
-        sent = []
-        while (due := self.stack.next_deadline()) is not None and due <= end:
+        sent: list[Segment] = []
+        while (due := self.stack.next_deadline()) is not None and due <= end + 1e-9:
             self.now = due
             self.stack.handle_timeout(due)
             after = self.stack.next_deadline()
             assert after is None or after > due, "a timer stays due"
             sent += self.answers()
-        self.now = end
+        self.now = max(self.now, end)
         return sent
+
+    def tick(self) -> list[Segment]:
+        """Let the next timer expire; returns what the stack sent."""
+        due = self.stack.next_deadline()
+        assert due is not None, "no timer is armed"
+        return self.wait(due - self.now)
 
     def swallow(self) -> bytes:
         """Acknowledge all that comes until nothing more does; returns the text, which must be in order."""

@@ -58,6 +58,8 @@ HEADER = Struct(">4sIIHHHH")
 """ports, seq, ack, offset and flags, window, checksum, urgent pointer."""
 HEADER_WITH_TIMESTAMP = Struct(">4sIIHHHHIII")
 LARGEST_PACKET = 65535
+RTO_AFTER_LOST_SYN = 3.0
+"""RFC 6298 (5.7)."""
 
 
 def _emit_nothing(seq: int, data: Data, flags: int, now: float) -> None:
@@ -99,6 +101,7 @@ class Connection:
         "snd_scale",
         "stack",
         "state",
+        "syn_at",
         "timers",
         "timestamps",
         "ts_offset",
@@ -128,6 +131,8 @@ class Connection:
         self.ts_offset = iss & 0x7FFFFFFF
         self.sack_ok = False
         self.snd_scale = self.rcv_scale = 0
+        self.syn_at = NEVER
+        """When our SYN was sent, if once."""
         self.peer_mss = 536
         self.fin_seen = self.owner_closed = self.want_write = self.ack_queued = False
         self._reverse = reverse = family.swap(key)
@@ -213,7 +218,7 @@ class Connection:
         if self.state is CLOSED:
             return
         self.owner_closed = True
-        if self.receiver.ready:
+        if self.receiver.ready or self.receiver.islands:
             self._abort(errno.ECONNABORTED, now)
             return
         if self.state is State.SYN_SENT:
@@ -292,6 +297,7 @@ class Connection:
         ack = 0 if opening else receiver.rcv_nxt
         self._emit_raw(self.iss, ack, flags, window, build_options(options), b"")
         sender = self.sender
+        self.syn_at = now if sender.snd_max == self.iss else NEVER
         sender.snd_nxt = sender.snd_max = self.iss + 1
         self.timers[RETRANSMIT] = now + sender.rtt.rto
         self._schedule()
@@ -302,6 +308,11 @@ class Connection:
         if window >= 0:
             sender.snd_wnd = sender.max_wnd = window
             sender.snd_wl1, sender.snd_wl2 = seq, ack
+        if self.syn_at != NEVER:
+            sender.rtt.on_sample(now - self.syn_at)
+        elif sender.timeouts:
+            sender.rtt.rto = RTO_AFTER_LOST_SYN
+            sender.cc.cwnd = sender.mss  # RFC 5681 §3.1
         sender.timeouts = 0
         self.timers[RETRANSMIT] = NEVER
         self.state = ESTABLISHED
@@ -355,10 +366,12 @@ class Connection:
             return
         if data:
             self._process_text(seq, data, now)
-        if flags & FIN:
-            self._process_fin(seq + len(data), now)
         if self.state is CLOSED:
             return
+        if flags & FIN:
+            self._process_fin(seq + len(data), now, told=bool(data))
+            if self.state is CLOSED:
+                return
         if self.want_write or self.sender.waiting:
             self._settle(now)
         else:
@@ -567,16 +580,19 @@ class Connection:
         if receiver.fin_at is not None and receiver.rcv_nxt == receiver.fin_at:
             self._process_fin(receiver.fin_at, now)
 
-    def _process_fin(self, fin_at: int, now: float) -> None:
-        """Eighth check of RFC 9293 §3.10.7.4. A FIN behind a hole waits until the text before it came."""
+    def _process_fin(self, fin_at: int, now: float, *, told: bool = False) -> None:
+        """Eighth check of RFC 9293 §3.10.7.4. A FIN behind a hole waits until the text before it came.
+        `told`: the text in front of it has been acknowledged already if there is a hole."""
         receiver = self.receiver
         if self.fin_seen:
             self.send_ack(now)
             return
         if receiver.rcv_nxt != fin_at:
             if fin_at > receiver.rcv_nxt:
-                receiver.fin_at = fin_at
-                self.send_ack(now)
+                if receiver.fin_at is None:
+                    receiver.fin_at = fin_at
+                if not told:
+                    self.send_ack(now)
             return
         self.fin_seen = True
         receiver.rcv_nxt += 1
@@ -741,7 +757,6 @@ class Connection:
         if sender.timeouts >= retries or (self.owner_closed and sender.probes >= retries):
             self._finish(errno.ETIMEDOUT)
             return
-        sender.timeouts += 1
         sender.probe(now)
 
     def _on_retransmit_timeout(self, now: float) -> None:
@@ -777,8 +792,7 @@ class Connection:
             if mss - (TIMESTAMP_LENGTH if self.timestamps else 0) < sender.mss:
                 self.set_mss(mss)
                 sender.cc.on_mss(sender.mss)
-                sender.recover = sender.snd_max  # what comes twice now is no sign of loss
-                sender.go_back()
+                sender.restart()
                 sender.output(now)
                 self._schedule()
         elif opening:

@@ -45,8 +45,8 @@ class Receiver:
         self.ready_bytes = 0
         self.islands: list[tuple[int, bytes]] = []
         self.islands_bytes = 0
-        self.recent = 0
-        """Start of the island that grew last: it leads the SACK option (RFC 2018 §4)."""
+        self.recent: list[int] = []
+        """Where islands grew, the latest first: their order in the SACK option (RFC 2018 §4)."""
         self.fin_at: int | None = None
         self.unacked = 0
         """Bytes in order since the last ACK left."""
@@ -60,18 +60,21 @@ class Receiver:
         return max(self.rcv_adv - self.rcv_nxt, 0)
 
     def window_is_worth_telling(self) -> bool:
-        """Whether an update would move the right edge by a quarter of the buffer or open a closed window."""
+        """Whether an update would move the right edge by a quarter of the buffer or open a closed window,
+        and by enough to be a step that `window` takes."""
         gain = self.rcv_nxt + self.limit - self.ready_bytes - self.islands_bytes - self.rcv_adv
-        return gain >= self.limit // 4 or (
-            self.rcv_adv == self.rcv_nxt and gain >= min(self.mss, self.limit // 2)
-        )
+        if gain < min(self.mss, self.limit // 2):
+            return False
+        return gain >= self.limit // 4 or self.rcv_adv == self.rcv_nxt
 
     def on_text(self, seq: int, data: memoryview) -> bool:
         """Take a segment's text. Returns whether it arrived in order with nothing waiting behind a hole;
         otherwise an immediate ACK is due (RFC 5681 §4.2)."""
-        if seq == self.rcv_nxt and not self.islands:
+        if seq == self.rcv_nxt and not self.islands and self.fin_at is None:
             self._advance(data)
             return True
+        if self.fin_at is not None:
+            data = data[: max(self.fin_at - seq, 0)]
         if seq < self.rcv_nxt:
             data = data[self.rcv_nxt - seq :]
             seq = self.rcv_nxt
@@ -105,7 +108,7 @@ class Receiver:
     def _store(self, seq: int, data: bytes) -> None:
         """Keep only what no island holds yet, so that a byte counts and is delivered once; what arrived
         first stays (RFC 9293 §3.10.7.4 allows either, and this cannot be rewritten by an attacker)."""
-        self.recent = seq
+        self.recent = [seq, *self.recent[:7]]
         pieces: list[tuple[int, bytes]] = []
         end = seq + len(data)
         at = seq
@@ -124,15 +127,19 @@ class Receiver:
         self.islands_bytes += sum(len(piece) for _, piece in pieces)
 
     def sack_blocks(self, most: int) -> list[tuple[int, int]]:
-        """Contiguous ranges held, the one that grew last first. RFC 2018 §4."""
+        """Contiguous ranges held, those that grew last first. RFC 2018 §4."""
         ranges: list[tuple[int, int]] = []
         for seq, data in self.islands:
             if ranges and ranges[-1][1] == seq:
                 ranges[-1] = (ranges[-1][0], seq + len(data))
             else:
                 ranges.append((seq, seq + len(data)))
-        ranges.sort(key=lambda edge: not edge[0] <= self.recent < edge[1])
-        return ranges[:most]
+        latest: list[tuple[int, int]] = []
+        for seq in self.recent:
+            for edges in ranges:
+                if edges[0] <= seq < edges[1] and edges not in latest:
+                    latest.append(edges)
+        return (latest + [edges for edges in ranges if edges not in latest])[:most]
 
     def read(self, most: int, peek: bool = False) -> bytes:
         """Up to `most` bytes in order; empty when there are none."""

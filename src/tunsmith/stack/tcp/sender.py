@@ -297,16 +297,17 @@ class Sender:
             self.cc.on_timeout(self.snd_nxt - self.snd_una)
         self.timeouts += 1
         self.rtt.on_timeout()
-        self.recovering = False
-        self.recover = self.snd_max
-        self.duplicate_acks = 0
-        self.go_back()
+        self.restart()
         self.output(now)
         if not self.inflight:  # the peer closed its window over what was lost
             self.probe(now)
 
-    def go_back(self) -> None:
-        """Return everything in flight to the front of the queue."""
+    def restart(self) -> None:
+        """Return everything in flight to the front of the queue. What comes twice from now on is no sign of
+        loss until the peer has caught up (RFC 6582 §3.2 step 4)."""
+        self.recovering = False
+        self.recover = self.snd_max
+        self.duplicate_acks = 0
         while self.inflight:
             record = self.inflight.pop()
             if record.fin:
@@ -324,6 +325,7 @@ class Sender:
         if self.inflight or not self.waiting:
             return
         self.probes += 1
+        self.timeouts += 1
         length = 1
         if self.queue:
             data = memoryview(self.queue[0])[: max(1, min(self.snd_wnd, self.mss))]
