@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 from tests.netns.pattern import BLOCK, blocks
@@ -17,6 +18,8 @@ from tests.netns.pattern import BLOCK, blocks
 PATIENCE = 20.0
 UDP_SEGMENT, UDP_GRO = 103, 104
 IP_RECVERR, IPV6_RECVERR = 11, 25
+IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_DO = 10, 23, 2
+IP_MTU, IPV6_MTU = 14, 24
 FUNCTIONS: dict[str, Callable[..., object]] = {}
 
 
@@ -229,6 +232,43 @@ def udp_from_one_port(*targets: str) -> list[object]:
             data, source = sock.recvfrom(BLOCK)
             seen.append([data.decode(), *source[:2]])
         return seen
+
+
+@function
+def udp_path_mtu(host: str, port: str, size: str) -> object:
+    """What the kernel has learnt of the path after datagrams that must not be fragmented, and how it says so."""
+    six = ":" in host
+    level = socket.IPPROTO_IPV6 if six else socket.IPPROTO_IP
+    with open_udp(host, 0.2) as sock:
+        sock.setsockopt(level, IPV6_MTU_DISCOVER if six else IP_MTU_DISCOVER, PMTUDISC_DO)
+        sock.connect((host, int(port)))
+        for _ in range(20):
+            try:
+                sock.send(bytes(int(size)))
+                sock.recv(BLOCK)
+            except TimeoutError:
+                continue
+            except OSError as error:
+                return [word(error), sock.getsockopt(level, IPV6_MTU if six else IP_MTU)]
+    return "passed"
+
+
+@function
+def same_port_again(host: str, port: str, times: str) -> object:
+    """Connections from one source port, one after the other, each ended by the server first."""
+    source, answers = 0, 0
+    for _ in range(int(times)):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+            sock.settimeout(PATIENCE)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("", source))
+            source = sock.getsockname()[1]
+            # Until our FIN is acknowledged the kernel itself holds the tuple.
+            until = time.monotonic() + PATIENCE
+            while sock.connect_ex((host, int(port))) == errno.EADDRNOTAVAIL:
+                assert time.monotonic() < until
+            answers += b"".join(iter(lambda: sock.recv(BLOCK), b"")) != b""
+    return answers
 
 
 @function

@@ -43,6 +43,8 @@ CONNECT_PASSWORD = 3129
 HANGING = 1090
 RESETTING = 1091
 TRICKLING = 1092
+MORTAL = 1085
+"""For a proxy that a test starts and kills itself."""
 CREDENTIALS = ("user", "pass word")
 
 CLOSED = 9998

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from tests.netns import ports
 from tests.netns.caller import CLIENT, Caller
 from tests.netns.pattern import digest
-from tests.netns.servers import Peers
-from tests.netns.topology import SERVER
+from tests.netns.servers import Peers, Servers, eventually
+from tests.netns.topology import SERVER, Topology
 
 pytestmark = pytest.mark.netns
 
@@ -84,6 +87,13 @@ def test_transfers(caller: Caller, peers: Peers, proxy: str) -> None:
     assert caller.client("download_after_fin", host, ports.SOURCE, MEDIUM, options=via) == whole
     caller.client("upload_after_their_fin", host, ports.FIN_FIRST, MEDIUM, options=via)
     assert peers.next("fin_first") == {"server": "fin_first", **whole}
+
+
+@BOTH
+def test_server_that_speaks_first(caller: Caller, proxy: str) -> None:
+    """What comes along with the proxy's own answer belongs to the application."""
+    seen = caller.client("ask", "www.example.test", ports.WHO, options=["--via", proxy])
+    assert seen.split()[0] == SERVER[4]
 
 
 def test_reset_arrives_as_reset_through_a_proxy_that_passes_it_on(caller: Caller) -> None:
@@ -160,7 +170,10 @@ def test_quic_is_refused_at_once_where_the_proxy_carries_no_udp(
         (f"socks5://{HERE}:{ports.RESETTING}", "the proxy hung up (Connection reset by peer)"),
         (f"socks5://{HERE}:{ports.SSH}", "the proxy does not speak its protocol: "),
         (f"socks5://{HERE}:{ports.HANGING}", "the proxy did not answer within 10 s"),
-        (f"socks5://{HERE}:{ports.SOCKS_PASSWORD}", "wants a user name and password: socks5://USER:PASSWORD@..."),
+        (
+            f"socks5://{HERE}:{ports.SOCKS_PASSWORD}",
+            "wants a user name and password: socks5://USER:PASSWORD@...",
+        ),
         (f"socks5://user:wrong@{HERE}:{ports.SOCKS_PASSWORD}", "does not accept this user name and password"),
         ("socks5://10.82.0.1:1080", "cannot reach the proxy: "),
         ("socks5://nowhere.example.test:1080", "no such name"),
@@ -212,3 +225,52 @@ def test_wrong_password_of_an_http_proxy_shows_with_the_first_flow(caller: Calle
     lines = [line for line in done.stderr.splitlines() if line.startswith("tunsmith: ")]
     assert len(lines) == 1
     assert "does not accept this user name and password" in lines[0]
+
+
+def test_proxy_that_trickles_is_waited_for_with_a_limit(caller: Caller) -> None:
+    """Its answer never ends. The probe for UDP gives up after ten seconds, a flow whenever its program does."""
+    proxy = f"socks5://{HERE}:{ports.TRICKLING}"
+    assert caller.client("connect", "www.example.test", 80, 1, options=["--via", proxy]) == "timeout"
+
+
+def test_proxy_that_dies_is_told_of_once_and_used_again_when_it_is_back(
+    caller: Caller, world: tuple[Topology, Servers]
+) -> None:
+    _, servers = world
+    script = (
+        "import asyncio, tunsmith.testing.socks_server as s\n"
+        "async def main():\n"
+        f"    async with s.SocksServer('{HERE}', {ports.MORTAL}): await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    listens = partial(servers.namespace.listens, ports.MORTAL)
+
+    def start() -> subprocess.Popen[bytes]:
+        process = servers.start(servers.namespace, sys.executable, "-c", script)
+        eventually(listens, "the mortal proxy")
+        return process
+
+    fetch = f"curl -sS -o /dev/null -w '%{{http_code}}\\n' http://{HERE}/ 2>/dev/null"
+    command = f"for n in 1 2 3 4; do {fetch}; read go; done; exit 0"
+    options = ["--via", f"socks5://{HERE}:{ports.MORTAL}"]
+    proxy = start()
+    with caller.running("sh", "-c", command, options=options) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        said = [process.stdout.readline()]
+        proxy.kill()
+        proxy.wait()
+        for n in range(3):
+            if n == 2:
+                proxy = start()
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            said.append(process.stdout.readline())
+        process.stdin.close()
+        assert process.wait() == 0
+        assert said == ["200\n", "000\n", "000\n", "200\n"]
+        [line] = process.stderr.read().splitlines()
+        assert "the proxy refuses connections; is it running?" in line
+    proxy.kill()
+    proxy.wait()

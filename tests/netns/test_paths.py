@@ -1,0 +1,83 @@
+"""Paths that are narrow, lossy or busy, and tuples that are used again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.netns import ports
+from tests.netns.caller import CLIENT, Caller
+from tests.netns.pattern import digest
+from tests.netns.topology import SERVER
+
+pytestmark = pytest.mark.netns
+
+FAMILIES = pytest.mark.parametrize("family", [4, 6])
+MEDIUM = 20 << 20
+
+
+@pytest.fixture
+def narrow(caller: Caller) -> Iterator[None]:
+    """The last link takes 1300 bytes."""
+    router, server = caller.topology.router, caller.topology.server
+    router.run("ip", "link", "set", "rs0", "mtu", "1300")
+    yield
+    router.run("ip", "link", "set", "rs0", "mtu", "1500")
+    for namespace in (caller.topology.caller, server):
+        namespace.run("ip", "route", "flush", "cache")
+        namespace.run("ip", "-6", "route", "flush", "cache")
+
+
+@pytest.mark.usefixtures("narrow")
+@FAMILIES
+def test_narrow_link_is_learnt_from_icmp_as_without_us(caller: Caller, family: int) -> None:
+    """QUIC and others probe for the largest datagram that is not fragmented."""
+    assert caller.client("udp_path_mtu", SERVER[family], ports.ECHO, 1400) == ["EMSGSIZE", 1300]
+    assert caller.plain_client("udp_path_mtu", SERVER[family], ports.ECHO, 1400) == ["EMSGSIZE", 1300]
+
+
+@pytest.mark.usefixtures("narrow")
+@FAMILIES
+def test_narrow_link_is_no_matter_to_tcp(caller: Caller, family: int) -> None:
+    whole = {"count": MEDIUM, "sha256": digest(MEDIUM), "end": "fin"}
+    assert caller.client("upload", SERVER[family], ports.DIGEST, MEDIUM) == whole
+    assert caller.client("download", SERVER[family], ports.SOURCE, MEDIUM) == whole
+
+
+@FAMILIES
+@pytest.mark.parametrize("offload", ["on", "off"])
+def test_nothing_is_lost_where_the_device_loses_packets(caller: Caller, family: int, offload: str) -> None:
+    """One packet of fifty, each way, super-segments as well."""
+    caller.user = 0
+    size = 5 << 20
+    whole = {"count": size, "sha256": digest(size), "end": "fin"}
+    lose = (
+        "nft add table inet lossy;"
+        "for hook in input output; do"
+        ' nft "add chain inet lossy $hook { type filter hook $hook priority 0; }";'
+        " nft add rule inet lossy $hook numgen random mod 50 == 0 drop; done;"
+    )
+    if offload == "off":
+        lose += "ip link set tun0 gso_max_segs 1;"
+    for function, port in (("upload", ports.DIGEST), ("download", ports.SOURCE)):
+        client = [*CLIENT, function, SERVER[family], str(port), str(size)]
+        done = caller.run("sh", "-c", f'{lose} exec "$@"', "sh", *client)
+        assert done.json == whole
+
+
+@FAMILIES
+def test_same_port_again(caller: Caller, family: int) -> None:
+    """Our side of the last connection may still be in TIME-WAIT."""
+    assert caller.client("same_port_again", SERVER[family], ports.WHO, 20) == 20
+
+
+def test_many_short_connections(caller: Caller) -> None:
+    urls = caller.home / "urls"
+    urls.write_text(f'url = "http://{SERVER[4]}/"\noutput = "/dev/null"\n' * 1000)
+    done = caller.run(
+        "curl", "-sS", "--parallel", "--parallel-max", "50", "--http1.0", "-H", "Connection: close",
+        "-w", "%{http_code}\n", "-K", str(urls), timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["200"] * 1000
