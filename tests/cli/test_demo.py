@@ -37,14 +37,16 @@ class Home:
     def environment(self) -> dict[str, str]:
         return {**environment(), "TMPDIR": str(self.files), "LANG": "C.UTF-8"}
 
-    def command(self, *arguments: str, path: str | None = None) -> list[str]:
+    def command(self, *arguments: str, path: str | None = None, prelude: str = "") -> list[str]:
         """`tunsmith ARGUMENTS`; programs are looked up along `path` where given."""
         search = ["env", f"PATH={path}"] if path else []
-        return on_machine([*search, *TUNSMITH, *arguments], self.user)
+        return on_machine([*search, *TUNSMITH, *arguments], self.user, prelude)
 
-    def run(self, *arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, path: str | None = None, prelude: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         """The same, to its end."""
-        command = self.command(*arguments, path=path)
+        command = self.command(*arguments, path=path, prelude=prelude)
         return subprocess.run(
             command, capture_output=True, text=True, env=self.environment, timeout=60, check=False
         )
@@ -157,6 +159,21 @@ def test_unexpected_verdict_is_named_and_the_exit_code_is_1(home: Home) -> None:
     assert (result.returncode, result.stderr) == (1, "")
     assert "✘ curl :81 through direct: exit code 0 instead of 7" in result.stdout
     assert "✘ without tunsmith: nothing from nowhere" in result.stdout
+
+
+def test_capture_that_finds_no_room_is_a_fault_and_the_rest_is_shown(home: Home) -> None:
+    full = f"mount -t tmpfs -o size=4k,mode=1777 none {home.files}\n"
+    result = home.run("demo", "--json", "--seconds", "0.1", prelude=full)
+    assert (result.returncode, result.stderr) == (1, "")
+    facts = json.loads(result.stdout)
+    assert facts["faults"] == ["capture: [Errno 28] No space left on device"]
+    assert facts["capture"] == ""
+
+
+def test_output_that_nobody_takes_is_one_line(home: Home) -> None:
+    result = home.run("demo", "--seconds", "0.1", prelude="exec >/dev/full\n")
+    line = "tunsmith: the demo cannot go on: [Errno 28] No space left on device\n"
+    assert (result.returncode, result.stderr) == (1, line)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

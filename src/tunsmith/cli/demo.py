@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 import click
 
 from tunsmith.cli.run import NOT_STARTED
-from tunsmith.errors import HostError
+from tunsmith.errors import HostError, TunsmithError
 
 if TYPE_CHECKING:
     from tunsmith.demo.facts import Facts
@@ -47,6 +48,8 @@ def command(seconds: float, as_json: bool) -> int:
         return NOT_STARTED
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        raise TunsmithError(f"the demo cannot go on: {error}") from error
 
 
 async def _demonstrate(seconds: float, as_json: bool) -> int:
@@ -90,6 +93,8 @@ async def _show(facts: Facts, seconds: float) -> None:
     from tunsmith.demo.screen import Screen
     from tunsmith.demo.show import play
 
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # where there is no ✔, a question mark will do
     screen = Screen(Console(highlight=False), facts)
     async with screen:
         await play(facts, seconds)

@@ -85,6 +85,7 @@ class Facts:
     behind: Transfer = field(default_factory=lambda: Transfer("through tunsmith"))
     capture: str = ""
     """Path of the capture file, once it is written."""
+    capture_fault: str = ""
 
     @property
     def now(self) -> Act | None:
@@ -109,6 +110,7 @@ class Facts:
             ("names", self.names.fault),
             (self.without.label, self.without.fault),
             (self.behind.label, self.behind.fault),
+            ("capture", self.capture_fault),
         ):
             if fault:
                 yield f"{what}: {fault}"

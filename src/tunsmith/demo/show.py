@@ -38,7 +38,10 @@ async def play(facts: Facts, seconds: float) -> None:
             await _play_acts(facts, internet, book)
             await _measure(facts.without, internet, seconds, through=False)
             await _measure(facts.behind, internet, seconds, through=True)
-        facts.capture = book.save()
+        try:
+            facts.capture = book.save()
+        except OSError as error:
+            facts.capture_fault = str(error)
     finally:
         book.close()
 
