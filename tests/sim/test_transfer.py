@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -57,3 +58,72 @@ def test_any_scenario(new_network: NewNetwork, block: int) -> None:
 @pytest.mark.parametrize("block", range(10, 100))
 def test_any_scenario_at_length(new_network: NewNetwork, block: int) -> None:
     test_any_scenario(new_network, block)
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("before_wrap", [1, 2, 1000, 100_000])
+def test_sequence_numbers_wrap_on_the_way(new_network: NewNetwork, seed: int, before_wrap: int) -> None:
+    network = new_network(seed)
+    bad: dict[str, Any] = {"loss": 0.05, "reorder": 0.1, "duplicate": 0.05} if seed else {}
+    left = replace(CONFIG, isn=lambda key, now: -before_wrap)
+    right = replace(CONFIG, isn=lambda key, now: -before_wrap - 7)
+    talk = converse(network, 300_000, 300_000, left=left, right=right, delay=0.01, **bad)
+    assert network.run()
+    talk.check()
+
+
+@pytest.mark.parametrize("window", [1, 7, 100, 536, 1460, 3000])
+def test_tiny_windows(new_network: NewNetwork, window: int) -> None:
+    network = new_network(window)
+    config = replace(CONFIG, receive_buffer=window)
+    talk = converse(network, 50 * min(window, 100), 3 * window, left=config, delay=0.01, loss=0.02)
+    assert network.run()
+    talk.check()
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("appetite", [100, 1460, 30_000])
+def test_slow_readers_close_the_window_and_open_it(new_network: NewNetwork, seed: int, appetite: int) -> None:
+    network = new_network(seed)
+    config = replace(CONFIG, receive_buffer=20_000)
+    slow = {"appetite": appetite, "pause": 0.05}
+    talk = converse(
+        network,
+        20 * appetite + 50_000,
+        20 * appetite + 20_000,
+        left=config,
+        client=slow,
+        server=slow,
+        delay=0.01,
+        loss=0.02 * seed,
+    )
+    assert network.run()
+    talk.check()
+
+
+def test_a_reader_that_sleeps_for_an_hour_loses_nothing(new_network: NewNetwork) -> None:
+    network = new_network(1)
+    talk = converse(network, 3_000_000, 0, server={"appetite": 1 << 20, "pause": 3600.0}, delay=0.01)
+    assert network.run()
+    talk.check()
+
+
+def test_the_buffers_of_a_stopped_reader_are_bounded(new_network: NewNetwork) -> None:
+    network = new_network(1)
+    config = replace(CONFIG, receive_buffer=1 << 16, send_buffer=1 << 16)
+    talk = converse(network, 3_000_000, 0, left=config, server={"appetite": 1, "pause": 1e9}, delay=0.01)
+    network.run(seconds=3600)
+    sender, receiver = talk.client.connection, talk.server.connection
+    assert sender is not None
+    assert receiver is not None
+    assert receiver.readable_bytes <= 1 << 16
+    assert sender.sender.unsent <= 1 << 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_long_transfers(new_network: NewNetwork, seed: int) -> None:
+    network = new_network(seed)
+    talk = converse(network, 30_000_000, 10_000_000, delay=0.001, loss=0.001, left=replace(CONFIG, mtu=65535))
+    assert network.run(steps=2_000_000)
+    talk.check()

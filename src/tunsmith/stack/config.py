@@ -22,6 +22,8 @@ class StackConfig:
     no longer than `mtu`."""
     isn_secret: bytes = b"tunsmith"
     """Key of the initial sequence numbers (RFC 6528). Random in production, fixed in tests."""
+    isn: Callable[[bytes, float], int] | None = None
+    """Another source of initial sequence numbers: called with the key of the flow and the time."""
     any_destination: bool = True
     """Accept packets to any address and answer from it; else only to `addresses`."""
     addresses: tuple[bytes, ...] = ()

@@ -351,6 +351,8 @@ class Stack:
 
     def initial_sequence(self, key: bytes, now: float) -> int:
         """RFC 6528: a 4 µs clock plus a keyed hash of the connection's ends."""
+        if self.config.isn is not None:
+            return self.config.isn(key, now) & 0xFFFFFFFF
         digest = blake2b(key, key=self.config.isn_secret, digest_size=4).digest()
         return (int(now * 250_000) + int.from_bytes(digest, "big")) & 0xFFFFFFFF
 

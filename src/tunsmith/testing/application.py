@@ -40,7 +40,10 @@ class Application:
         self._reading = False
 
     def accept(self, request: FlowRequest) -> None:
-        """For `Host.on_request`: take the flow."""
+        """For `Host.on_request`: take the first flow and refuse others, such as old duplicates of its SYN."""
+        if self.connection is not None:
+            request.refuse(self.host.network.now)
+            return
         self.connection = request.accept(self, self.host.network.now)
         self._write()
 
