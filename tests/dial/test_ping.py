@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -74,11 +75,14 @@ def test_close_is_idempotent(pair: tuple[Pings, Pings]) -> None:
     pair[0].close()
 
 
-def test_a_forbidden_ping_names_the_sysctl(monkeypatch: pytest.MonkeyPatch, family: int) -> None:
+def test_a_forbidden_ping_names_the_sysctl(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, family: int
+) -> None:
     def forbid(*_: object) -> socket.socket:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("tunsmith.dial.ping.socket.socket", forbid)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no ping(8) to do it instead
     with pytest.raises(DialProhibited, match=r"net\.ipv4\.ping_group_range") as caught:
         DirectDialer().open_pings(family)
     assert "\n" not in str(caught.value)

@@ -125,8 +125,33 @@ def test_root_needs_no_sysctl(forbidding: Caller, version: int) -> None:
     assert offender_of(done) == ROUTER[version]
 
 
-def test_others_are_told_once_which_sysctl_forbids_it(forbidding: Caller, version: int) -> None:
+def test_others_need_only_a_ping_program_that_may(forbidding: Caller, version: int) -> None:
+    done = forbidding.run(*PING, "-c2", "-i0.05", "-s", "333", "-p", "a5", SERVER[version])
+    assert "2 received" in done.stdout
+    assert "wrong" not in done.stdout
+    assert ttl_of(done) == ttl_of(forbidding.plain(*PING, SERVER[version])) - 1
+    assert forbidding.run(*PING, "-s", "0", SERVER[version]).returncode == 0
+    for ttl, hop in enumerate((GATEWAY[version], ROUTER[version]), start=1):
+        assert offender_of(forbidding.run(*PING, "-t", str(ttl), SERVER[version])) == hop
+    done = forbidding.run("ping", "-n", "-c1", "-W0.5", BLACK_HOLE[version])
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "From" not in done.stdout
+
+
+@pytest.mark.parametrize("where", [NO_HOST, NO_NETWORK, PROHIBITED], ids=["host", "network", "prohibited"])
+def test_errors_by_that_program_are_the_same(forbidding: Caller, version: int, where: dict[int, str]) -> None:
+    until_told = ("ping", "-n", "-c1", "-w8", "-i0.4", where[version])
+    done, plain = forbidding.run(*until_told), forbidding.plain(*until_told)
+    assert (offender_of(done), error_of(done)) == (offender_of(plain), error_of(plain))
+
+
+def test_without_any_way_to_ping_one_line_says_which_sysctl_forbids_it(
+    forbidding: Caller, version: int
+) -> None:
+    copy = forbidding.home / "ping"  # file capabilities are not copied
+    forbidding.extra = f"cp /usr/bin/ping {copy}; mount --bind {copy} /usr/bin/ping"
     done = forbidding.run("ping", "-n", "-c3", "-i0.2", SERVER[version])
     assert done.returncode == 1
     assert done.stderr.count("tunsmith: ping is not permitted") == 1
+    assert done.stderr.count("\n") == 1
     assert error_of(done)

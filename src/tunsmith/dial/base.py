@@ -78,7 +78,8 @@ class PingReply:
 
 @dataclass(frozen=True, slots=True)
 class PingFault:
-    """`offender` reported by ICMP that the echo request `sequence` to `destination` failed. Type and code
+    """`offender` ("": this machine itself) reported that the echo request `sequence` to `destination` failed.
+    Type and code
     are those of the address family; `mtu` is the next-hop MTU of a "too big" error, else 0; `data` is
     what it quoted of the request's data."""
 

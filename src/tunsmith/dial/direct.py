@@ -11,6 +11,7 @@ from tunsmith.dial.ping import DirectPings
 from tunsmith.dial.resolve import Resolver
 from tunsmith.dial.tcp import Connector
 from tunsmith.dial.udp import DirectDatagrams
+from tunsmith.errors import DialProhibited
 from tunsmith.flow import Target
 
 
@@ -47,7 +48,15 @@ class DirectDialer:
 
     def open_pings(self, family: int) -> Pings:
         """See `Dialer.open_pings`."""
-        return DirectPings(family, self._interface)
+        try:
+            return DirectPings(family, self._interface)
+        except DialProhibited:
+            from tunsmith.dial.ping_program import ProgramPings, privileged_ping
+
+            program = privileged_ping()
+            if program is None:
+                raise
+            return ProgramPings(program, family, self._interface)
 
     def close(self) -> None:
         """Nothing to release."""

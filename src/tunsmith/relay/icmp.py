@@ -185,7 +185,7 @@ class PingRelay:
             session.echo(destination, fault.sequence, fault.data),
             error,
             time.monotonic(),
-            source=ip_address(fault.offender).packed,
+            source=ip_address(fault.offender).packed if fault.offender else self._gateways[session.family],
             rest=fault.mtu,
         )
 
