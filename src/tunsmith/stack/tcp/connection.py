@@ -188,9 +188,10 @@ class Connection:
                 return 0
             length = space
             data = data[:space]
-        sender.enqueue(data)
-        if self.state is not State.SYN_RECEIVED and self.state is not State.SYN_SENT:
-            sender.output(now)
+        if self.state is State.SYN_RECEIVED or self.state is State.SYN_SENT:
+            sender.enqueue(data)
+        else:
+            sender.push(data, length, now)
             self._schedule()
         return length
 
@@ -372,7 +373,8 @@ class Connection:
             self._process_fin(seq + len(data), now, told=bool(data))
             if self.state is CLOSED:
                 return
-        if self.want_write or self.sender.waiting:
+        sender = self.sender
+        if self.want_write or sender.queue or sender.fin_queued is not sender.fin_sent:
             self._settle(now)
         else:
             self._schedule()
@@ -525,9 +527,11 @@ class Connection:
             if ack > sender.snd_max:  # RFC 5961 §5.2
                 self._challenge(now)
                 return False
-            rtt = ((self.ts_now(now) - tsecr) & 0xFFFFFFFF) / 1000 if self.timestamps and tsecr else None
+            rtt = None
+            if sender.retransmits and self.timestamps and tsecr:
+                rtt = ((self.ts_now(now) - tsecr) & 0xFFFFFFFF) / 1000
             sender.on_ack(ack, rtt, now)
-            if sender.fin_acked:
+            if sender.fin_sent and not sender.inflight:
                 self._on_fin_acked(now)
                 if self.state is CLOSED:
                     return False

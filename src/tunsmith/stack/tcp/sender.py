@@ -126,10 +126,6 @@ class Sender:
         after going back, unless its window has closed in front of that."""
         return min(self.snd_max, max(self.snd_nxt, self.snd_una + self.snd_wnd))
 
-    @property
-    def fin_acked(self) -> bool:
-        return self.fin_sent and not self.inflight
-
     def enqueue(self, data: Data) -> None:
         """Append `data`; small neighbours are joined so that one segment can carry them."""
         queue = self.queue
@@ -138,6 +134,23 @@ class Sender:
         else:
             queue.append(data)
         self.queued += len(data)
+
+    def push(self, data: Data, length: int, now: float) -> None:
+        """Send `data`, or queue what the windows do not allow."""
+        in_flight = self.snd_nxt - self.snd_una + length
+        if (
+            self.queue
+            or length > self.super_segment
+            or in_flight > self.snd_wnd
+            or in_flight > self.cc.cwnd
+            or (length < self.mss and in_flight > length and not self.no_delay)
+        ):
+            self.enqueue(data)
+            self.output(now)
+            return
+        self.transmit(data, length, now)
+        if self.timers[RETRANSMIT] == NEVER:
+            self.timers[RETRANSMIT] = now + self.rtt.rto
 
     def output(self, now: float) -> None:
         """Send what the windows allow. RFC 9293 §3.10.2, §3.8.6.2.1 (silly window), RFC 5681 §3.1."""
@@ -191,7 +204,8 @@ class Sender:
             self.emit(start, data, ACK | PSH, now)
 
     def on_ack(self, ack: int, echoed_rtt: float | None, now: float) -> None:
-        """`ack` acknowledges new data: snd_una < ack <= snd_max. `echoed_rtt` is the RTT by timestamps."""
+        """`ack` acknowledges new data: snd_una < ack <= snd_max. `echoed_rtt` is the RTT by timestamps, wanted
+        once anything has been retransmitted."""
         acked = ack - self.snd_una
         filled = self.snd_nxt - self.snd_una + self.mss > self.cc.cwnd
         self.snd_una = ack
