@@ -21,7 +21,8 @@ import os
 import select
 import time
 from collections import Counter
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine
+from functools import partial
 from heapq import nsmallest
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -74,7 +75,7 @@ class Dial(NamedTuple):
     """A flow whose upstream is being connected."""
 
     record: FlowRecord
-    task: asyncio.Task[None]
+    task: asyncio.Future[Stream]
 
 
 class Engine:
@@ -213,6 +214,8 @@ class Engine:
             self._timer.cancel()
         for task in self._tasks:
             task.cancel()
+        for request in list(self.dials):
+            self._give_up(request, "stopped", None)
         for relay in list(self.relays):
             if isinstance(relay, TcpRelay):
                 relay.abort("stopped")
@@ -225,12 +228,11 @@ class Engine:
         self.dialer.close()
         self.device.close()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` as a task of this engine."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
 
     # --- 1: packets in ---
 
@@ -298,18 +300,22 @@ class Engine:
         else:
             if len(self.dials) >= DIALS:
                 self._give_up(next(iter(self.dials)), "given up", None)
-            task = self.spawn(self._open_tcp(request, record, opening))
+            task = asyncio.ensure_future(opening)
             self.dials[request] = Dial(record, task)
+            task.add_done_callback(partial(self._on_dialed, request))
 
-    async def _open_tcp(self, request: FlowRequest, record: FlowRecord, opening: Awaitable[Stream]) -> None:
+    def _on_dialed(self, request: FlowRequest, task: asyncio.Future[Stream]) -> None:
+        dial = self.dials.pop(request, None)
+        if dial is None:  # given up, perhaps in the moment between its end and this call
+            if not task.cancelled() and task.exception() is None:
+                task.result().sock.close()
+            return
         try:
-            stream = await opening
+            stream = task.result()
         except DialError as error:
-            self.dials.pop(request, None)
-            self._refuse(request, record, error)
+            self._refuse(request, dial.record, error)
         else:
-            self.dials.pop(request, None)
-            self._relay(request, record, stream)
+            self._relay(request, dial.record, stream)
 
     def _give_up(self, request: FlowRequest, outcome: str, error: IcmpError | None) -> None:
         """End a dial, which closes what it has opened. Without `error` the application hears nothing."""

@@ -70,6 +70,8 @@ def test_program_that_ends_leaves_nobody_waiting(caller: Caller) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         assert ended(process) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
 
 
 def test_background_child_does_not_keep_it_alive(caller: Caller, peers: Peers) -> None:

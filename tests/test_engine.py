@@ -1,0 +1,273 @@
+"""The engine between an application and an upstream that are both scripted."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+
+import tunsmith.engine
+from tests.inside import Inside, Upstream, heard, until
+from tunsmith.config import Limits, Settings
+from tunsmith.device.memory import MemoryDevice
+from tunsmith.engine import Engine
+from tunsmith.errors import DialError, DialRefused, DialUnreachable, ProxyAuthFailed, ProxyError, Reach
+from tunsmith.relay.report import FlowRecord
+
+
+class Clock:
+    """The engine's time: the real one, moved on by the test."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+class Notes:
+    """What was reported."""
+
+    def __init__(self) -> None:
+        self.flows: list[FlowRecord] = []
+        self.notices: list[str] = []
+
+    def flow_ended(self, record: FlowRecord) -> None:
+        self.flows.append(record)
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+    @property
+    def outcomes(self) -> list[str]:
+        return [record.outcome for record in self.flows]
+
+
+@dataclass
+class Bench:
+    engine: Engine
+    inside: Inside
+    upstream: Upstream
+    notes: Notes
+    clock: Clock
+    device: MemoryDevice
+
+
+@pytest_asyncio.fixture
+async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    clock, notes, upstream = Clock(), Notes(), Upstream()
+    monkeypatch.setattr(tunsmith.engine, "SWEEP", 0.001)
+    monkeypatch.setattr(tunsmith.engine, "time", clock)
+    ours, theirs = MemoryDevice.pair()
+    engine = Engine(ours, upstream, Settings(limits=Limits(flows=8)), notes)
+    await engine.start()
+    inside = Inside(theirs)
+    yield Bench(engine, inside, upstream, notes, clock, ours)
+    engine.close()
+    inside.close()
+
+
+async def swept(bench: Bench, ahead: float) -> None:
+    """Move time on and wait until the sweeper has seen it."""
+    bench.clock.ahead += ahead
+    handle = bench.engine._sweeper
+    await until(lambda: bench.engine._sweeper is not handle)
+    handle = bench.engine._sweeper
+    await until(lambda: bench.engine._sweeper is not handle)
+
+
+async def test_connection_is_established_only_after_the_upstream(bench: Bench) -> None:
+    bench.upstream.silent = True
+    connection = bench.inside.connect()
+    await until(lambda: bench.engine.dials)
+    assert not bench.inside.events
+    assert not bench.inside.closed(connection)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (DialRefused("no"), errno.ECONNREFUSED),
+        (DialUnreachable("no", Reach.HOST), errno.EHOSTUNREACH),
+        (DialUnreachable("no", Reach.NETWORK), errno.ENETUNREACH),
+        (ProxyError("no"), errno.EHOSTUNREACH),
+    ],
+)
+async def test_failed_dial_is_told_as_the_error_it_was(bench: Bench, error: DialError, told: int) -> None:
+    bench.upstream.fail = error
+    connection = bench.inside.connect()
+    await until(lambda: bench.inside.closed(connection))
+    assert bench.inside.closed(connection) == [told]
+
+
+async def test_dial_without_an_answer_ends_after_its_limit(bench: Bench) -> None:
+    bench.upstream.silent = True
+    connection = bench.inside.connect()
+    await until(lambda: bench.engine.dials)
+    await swept(bench, 29)
+    assert not bench.notes.flows
+    await swept(bench, 2)
+    await until(lambda: bench.inside.closed(connection))
+    assert bench.inside.closed(connection) == [errno.EHOSTUNREACH]
+    assert bench.upstream.given_up == 1
+    assert bench.notes.outcomes == ["timeout"]
+    assert not bench.engine.dials
+
+
+async def test_idle_connection_lives_two_hours(bench: Bench) -> None:
+    connection = bench.inside.connect()
+    await until(lambda: bench.upstream.streams)
+    await until(lambda: bench.engine.relays)
+    await swept(bench, 7190)
+    assert not bench.inside.closed(connection)
+    await swept(bench, 20)
+    await until(lambda: bench.inside.closed(connection))
+    assert bench.inside.closed(connection) == [errno.ECONNRESET]
+    assert bench.notes.outcomes == ["idle"]
+
+
+@pytest.mark.parametrize(
+    ("port", "answered", "limit"),
+    [(9, False, 30), (443, False, 30), (9, True, 120), (443, True, 180)],
+    ids=["one-shot", "quic unanswered", "two-way", "quic"],
+)
+async def test_idle_datagram_flow_lives_as_long_as_its_kind(
+    bench: Bench, port: int, answered: bool, limit: float
+) -> None:
+    bench.inside.send_datagram(b"?", port)
+    [upstream] = await until(lambda: bench.upstream.ports)
+    await until(lambda: upstream.sent)
+    if answered:
+        upstream.answer(b"!")
+        await until(bench.inside.datagrams)
+    await swept(bench, limit - 5)
+    assert not bench.notes.flows
+    await swept(bench, 10)
+    assert upstream.closed
+    assert bench.notes.outcomes == ["idle"]
+    assert not bench.engine.udp.flows
+    assert not bench.engine.udp.mappings
+
+
+async def test_datagram_flow_ends_alone_while_its_port_is_in_use(bench: Bench) -> None:
+    bench.inside.send_datagram(b"?", 1000)
+    [upstream] = await until(lambda: bench.upstream.ports)
+    bench.clock.ahead = 25
+    tunsmith_udp = bench.engine.udp
+    bench.inside.send_datagram(b"?", 1001)
+    await until(lambda: len(upstream.sent) == 2)
+    for flow in tunsmith_udp.flows.values():
+        if flow.target.port == 1001:
+            flow.record.last += 25
+    await swept(bench, 10)
+    assert [record.target.port for record in bench.notes.flows] == [1000]
+    assert bench.engine.udp.mappings
+    await swept(bench, 25)
+    assert upstream.closed
+
+
+async def test_longest_idle_flow_makes_room_whatever_its_kind(bench: Bench) -> None:
+    bench.inside.send_datagram(b"?", 1000)
+    [first] = await until(lambda: bench.upstream.ports)
+    connections = []
+    for number in range(7):
+        connections.append(bench.inside.connect(source_port=50000 + number))
+        await until(lambda: len(bench.engine.relays) == len(connections))
+    assert not bench.notes.flows
+    bench.inside.connect(source_port=50007)
+    await until(lambda: len(bench.engine.relays) == 8)
+    assert first.closed
+    assert bench.notes.outcomes == ["evicted"]
+    bench.inside.send_datagram(b"?", 1000)
+    await until(lambda: bench.inside.closed(connections[0]))
+    assert bench.inside.closed(connections[0]) == [errno.ECONNRESET]
+
+
+async def test_dials_that_wait_make_room_too(bench: Bench) -> None:
+    bench.upstream.silent = True
+    for number in range(12):
+        bench.inside.connect(source_port=50000 + number)
+    await until(lambda: bench.engine.drops["evicted"] == 4)
+    assert len(bench.engine.dials) == 8
+    assert bench.notes.outcomes == ["evicted"] * 4
+
+
+async def test_broken_upstream_is_told_of_once_a_minute_and_kind(bench: Bench) -> None:
+    """A scan would else fill the terminal. What one destination does is nobody's business."""
+
+    async def try_with(error: DialError) -> None:
+        bench.upstream.fail = error
+        ended = len(bench.notes.flows)
+        bench.inside.connect(source_port=50000 + ended)
+        await until(lambda: len(bench.notes.flows) > ended)
+
+    await try_with(ProxyError("the proxy is down"))
+    await try_with(ProxyError("the proxy is down"))
+    await try_with(DialRefused("192.0.2.7 refuses"))
+    assert bench.notes.notices == ["the proxy is down"]
+    await try_with(ProxyAuthFailed("wrong password"))
+    await try_with(DialError("out of file descriptors"))
+    assert bench.notes.notices == ["the proxy is down", "wrong password", "out of file descriptors"]
+    bench.clock.ahead += 61
+    await try_with(ProxyError("the proxy is down again"))
+    assert bench.notes.notices[3:] == ["the proxy is down again"]
+
+
+async def test_broken_upstream_is_told_of_for_datagrams_too(bench: Bench) -> None:
+    bench.upstream.fail = DialError("out of file descriptors")
+    bench.inside.send_datagram(b"?", 1000)
+    await until(lambda: bench.notes.notices)
+    assert bench.notes.notices == ["out of file descriptors"]
+    assert not bench.engine.udp.mappings
+
+
+async def test_empty_datagrams_do_not_vanish_among_others(bench: Bench) -> None:
+    sent = [b"hello", b"", b"hello", b"hello", b"", b"", b"hi"]
+    for data in sent:
+        bench.inside.send_datagram(data, 1000)
+    [upstream] = await until(lambda: bench.upstream.ports)
+
+    def arrived() -> list[bytes]:
+        cut = []
+        for _, data, size in upstream.sent:
+            cut += [data[at : at + size] for at in range(0, len(data), size)] if size else [data]
+        return cut
+
+    await until(lambda: len(arrived()) == len(sent))
+    assert arrived() == sent
+    for data in sent:
+        upstream.answer(data)
+    await until(lambda: sum(map(len, bench.inside.datagrams())) == sum(map(len, sent)))
+    assert sum(not data for data in bench.inside.datagrams()) == 3
+
+
+async def test_device_that_goes_away_is_told_of_once(bench: Bench) -> None:
+    bench.inside.connect()
+    await until(lambda: bench.upstream.streams)
+
+    def gone(buffer: memoryview) -> int:
+        raise OSError(errno.EBADFD, "File descriptor in bad state")
+
+    bench.device.read = gone  # type: ignore[method-assign]
+    bench.inside.send_datagram(b"?", 1000)
+    await until(lambda: bench.notes.notices)
+    await bench.engine.drain(1.0)
+    bench.engine.close()
+    bench.engine.close()
+    assert bench.notes.notices == ["the TUN device is gone: File descriptor in bad state"]
+    assert bench.notes.outcomes == ["stopped"]
+
+
+async def test_drain_waits_for_the_end_of_what_was_sent(bench: Bench) -> None:
+    connection = bench.inside.connect()
+    [far] = await until(lambda: bench.upstream.streams)
+    now = time.monotonic()
+    connection.send(b"last words", now)
+    connection.shutdown(now)
+    await bench.engine.drain(5.0)
+    assert heard(far) == b"last words"
+    assert heard(far) == b""
