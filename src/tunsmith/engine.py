@@ -286,7 +286,11 @@ class Engine:
     ) -> FlowRecord:
         now = time.monotonic()
         upstream = self.dialer.label if verdict.action is Action.DIAL else "tunsmith"
-        return FlowRecord(protocol, family, key, target, verdict.rule, upstream, now, last=now)
+        record = FlowRecord(protocol, family, key, target, verdict.rule, upstream, now, last=now)
+        if self._resolver is not None:
+            n = family.address_length
+            record.name = self._resolver.name_of(key[n : 2 * n]) or ""
+        return record
 
     def _dial(self, request: FlowRequest, record: FlowRecord) -> None:
         self._pin(record)

@@ -64,3 +64,10 @@ def test_packets_can_be_seen_while_the_program_runs(caller: Caller, file: Path) 
         eventually(
             lambda: file.exists() and b"hello from S" in file.read_bytes(), "the answer in the capture"
         )
+
+
+def test_flows_are_told_with_the_name_that_was_looked_up(caller: Caller) -> None:
+    done = caller.run("curl", "-4sS", "http://www.example.test/", options=["-v"])
+    assert f" -> {SERVER[4]}:80 (www.example.test) via direct (via): closed" in done.stderr
+    done = caller.run("curl", "-4sS", "http://www.example.test/", options=["-v", "--via", PROXY])
+    assert " -> www.example.test:80 via socks5://" in done.stderr

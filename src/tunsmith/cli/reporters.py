@@ -24,12 +24,15 @@ class Notices:
 
 class Lines(Notices):
     """A line for each flow, like
-    `tcp 198.18.0.1:41234 -> example.com:443 via direct (default): closed, 517 B up, 4.2 KiB down, 0.31 s`."""
+    `tcp 198.18.0.1:4123 -> 192.0.2.7:443 (example.com) via direct (via): closed, 9 B up, 4.2 KiB down, 0.31 s`."""
 
     def flow_ended(self, record: FlowRecord) -> None:
         seconds = record.ended - record.started
+        target = str(record.target)
+        if record.name and not record.target.is_name:
+            target += f" ({record.name})"
         _write(
-            f"{record.protocol} {record.source} -> {record.target} via {record.upstream} ({record.rule}): "
+            f"{record.protocol} {record.source} -> {target} via {record.upstream} ({record.rule}): "
             f"{record.outcome}, {human_size(record.up)} up, {human_size(record.down)} down, {seconds:.2f} s"
         )
 
@@ -44,6 +47,7 @@ class JsonLines:
             source=str(record.source),
             destination=str(record.destination),
             target=str(record.target),
+            name=record.name,
             rule=record.rule,
             upstream=record.upstream,
             outcome=record.outcome,

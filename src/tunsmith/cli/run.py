@@ -21,7 +21,6 @@ from tunsmith.errors import TunsmithError, UsageError
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-    from tunsmith.device.base import Device
     from tunsmith.device.pcap import Capture
     from tunsmith.dial.base import Dialer
     from tunsmith.host.sandbox import Sandbox
@@ -170,11 +169,7 @@ async def _serve(request: Request, sandbox: Sandbox) -> int:
     signals = SignalRelay(sandbox, asyncio.get_running_loop(), interrupt)
     sandbox.ready()
     settings = request.settings
-    device: Device = TunDevice.adopt(sandbox.tun_fd, sandbox.offload, settings.network.mtu)
-    if request.capture is not None:
-        from tunsmith.device.pcap import PcapDevice
-
-        device = PcapDevice(device, request.capture)
+    device = TunDevice.adopt(sandbox.tun_fd, sandbox.offload, settings.network.mtu)
     engine = Engine(device, request.dialer, settings, request.reporter, request.capture)
     try:
         await engine.start()

@@ -37,6 +37,8 @@ class Flow:
     up: int
     down: int
     seconds: float
+    name: str = ""
+    """What `destination` was looked up by."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ class FlowRecord:
     """The fake address that is kept for this flow."""
     last: float = 0.0
     """When payload last moved."""
+    name: str = ""
+    """What the application calls the destination, as far as its DNS queries tell; for people."""
 
     @property
     def source(self) -> Target:
