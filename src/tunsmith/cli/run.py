@@ -51,7 +51,7 @@ class Request:
     "--publish",
     metavar="[ADDR:]PORT:PORT[/tcp|/udp]",
     multiple=True,
-    help="Make a port inside reachable from outside; may be repeated.",
+    help="Make a port inside reachable from outside, at ADDR or every address; may be repeated.",
 )
 @click.option("--capture", metavar="FILE", help="Write every packet to FILE (pcapng); - is standard output.")
 @click.option(
