@@ -229,6 +229,19 @@ def test_a_narrow_path_makes_segments_smaller_and_sends_again__rfc1191(family: I
     assert other.connection.sender.timeouts == 0
 
 
+def test_a_narrow_path_and_a_closed_window_at_once() -> None:
+    other = peer()
+    other.establish()
+    other.take(bytes(4000))
+    other.send(".", 1, window=0)
+    complain(other, TOO_BIG, 1, rest=1300)
+    assert other.answers() == []
+    (probe,) = other.tick()
+    assert (probe.seq, len(probe.data)) == (1, 1)
+    (text,) = other.send(".", 1, window=65535)
+    assert text.data == bytes(4000)
+
+
 def test_a_wider_path_than_known_changes_nothing() -> None:
     other = peer()
     other.establish()

@@ -78,7 +78,13 @@ def parse_options(data: Buffer) -> TcpOptions:
 def build_options(options: TcpOptions) -> bytes:
     """Encode, padded with NOPs to whole words."""
     mss, scale, stamp = options.mss, options.window_scale, options.timestamp
-    if mss is not None and scale is not None and stamp is not None and options.sack_permitted:
+    if (
+        mss is not None
+        and scale is not None
+        and stamp is not None
+        and options.sack_permitted
+        and not options.sack
+    ):
         head, permitted, kind, tail = SYN_KINDS
         return SYN_LAYOUT.pack(head, mss, permitted, kind, *stamp, tail, scale)
     out = b""

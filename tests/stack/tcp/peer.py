@@ -133,8 +133,8 @@ class Peer:
         assert (ip.source, ip.destination) == (self.destination, self.source)
         segment = packet[ip.header_length :]
         assert (pseudo_sum(ip.source + ip.destination, 6, len(segment)) + ones_sum(segment)) % 0xFFFF == 0
-        sport, dport, seq, ack, offset_flags, window, _, _ = TCP.unpack_from(segment)
-        assert (dport, sport) == PORTS
+        sport, _, seq, ack, offset_flags, window, _, _ = TCP.unpack_from(segment)
+        assert sport == PORTS[1]
         bits = offset_flags & 0xFF
         text_at = (offset_flags >> 12) * 4
         if bits & SYN:

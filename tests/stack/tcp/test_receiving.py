@@ -279,6 +279,30 @@ def fed(eater: Eater) -> Peer:
     return other
 
 
+class Quitter(Eater):
+    """Ends the connection as soon as it is established."""
+
+    def on_established(self, connection: Connection) -> None:
+        connection.abort(self.now)
+
+
+def test_the_owner_may_end_the_connection_when_it_is_established() -> None:
+    other = peer()
+    connection = other.request().accept(Quitter(1), other.now)
+    assert connection is not None
+    other.answers()
+    other.ack = 1
+    assert [segment.flags for segment in other.send(".", 1, b"text")] == ["R."]
+    assert not other.stack.connections
+
+    other = peer()
+    assert other.stack.connect(other.destination, 80, other.source, 40000, other.now, Quitter(1))
+    other.answers()
+    other.ack = 1
+    assert [segment.flags for segment in other.send("S.", 0)] == ["R."]
+    assert not other.stack.connections
+
+
 def test_what_the_owner_does_not_take_waits_and_is_not_offered_again() -> None:
     eater = Eater(3)
     other = fed(eater)
@@ -403,6 +427,14 @@ def test_text_beyond_the_fin_is_none() -> None:
     other.send(".", 1, b"abcdefgh")
     assert other.read() == b"abcd"
     assert other.state == "CLOSE-WAIT"
+
+
+def test_a_fin_in_front_of_text_that_was_taken_is_nothing() -> None:
+    other = established()
+    other.send(".", 5, b"efgh")
+    other.send("F.", 1, b"abcd")
+    assert other.read() == b"abcdefgh"
+    assert other.state == "ESTABLISHED"
 
 
 def test_the_first_fin_counts() -> None:

@@ -601,18 +601,14 @@ class Connection:
         self.fin_seen = True
         receiver.rcv_nxt += 1
         receiver.rcv_adv = max(receiver.rcv_adv, receiver.rcv_nxt)
-        state = ON_FIN_RECEIVED.get(self.state)
-        if state is not None:
-            self.state = state
+        self.state = ON_FIN_RECEIVED[self.state]
         self.send_ack(now)
         self.handler.on_fin(self)
         if self.state is State.TIME_WAIT:
             self._enter_time_wait(now)
 
     def _on_fin_acked(self, now: float) -> None:
-        state = ON_FIN_ACKED.get(self.state)
-        if state is None:
-            return
+        state = ON_FIN_ACKED[self.state]
         if state is CLOSED:
             self._finish(0)
             return

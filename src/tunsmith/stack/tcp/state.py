@@ -24,7 +24,6 @@ class State(Enum):
 
 
 ON_FIN_RECEIVED = {
-    State.SYN_RECEIVED: State.CLOSE_WAIT,
     State.ESTABLISHED: State.CLOSE_WAIT,
     State.FIN_WAIT_1: State.CLOSING,
     State.FIN_WAIT_2: State.TIME_WAIT,
