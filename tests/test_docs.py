@@ -1,0 +1,238 @@
+"""What the documents say is so: examples run, commands parse, files and names exist."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+
+import click
+import pytest
+
+from tunsmith.cli import main, run
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "tunsmith"
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "docs" / "architecture.md",
+    *sorted((ROOT / "docs" / "adr").glob("*.md")),
+]
+PATH = re.compile(r"\.?[\w-]+(/[\w.-]+)*(/|\.(py|md|toml))|(scripts|\.ci)/[\w-]+")
+ATTRIBUTE = re.compile(r"([A-Z][a-zA-Z]*[a-z][a-zA-Z]*)\.(\w+)(\(.*\))?")
+DOTTED = re.compile(r"(stack|wire|dial|relay|device|host|dns|rules|cli|config|testing)(\.\w+)+(\(.*\))?")
+
+documents = pytest.mark.parametrize(
+    "document", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS]
+)
+
+
+@dataclass
+class Block:
+    """A fenced block of a document."""
+
+    language: str
+    line: int
+    lines: list[str] = field(default_factory=list)
+
+
+def blocks(document: Path) -> Iterator[Block]:
+    block: Block | None = None
+    for number, line in enumerate(document.read_text().splitlines(), 1):
+        if not line.startswith("```"):
+            if block is not None:
+                block.lines.append(line)
+        elif block is None:
+            block = Block(line[3:], number)
+        else:
+            yield block
+            block = None
+
+
+def spans(document: Path) -> set[str]:
+    """The inline code of a document."""
+    prose = re.sub(r"(?ms)^```.*?^```", "", document.read_text())
+    return set(re.findall(r"`([^`\n]+)`", prose))
+
+
+@functools.cache
+def names_of_classes() -> dict[str, set[str]]:
+    """Every class of the source, with the names of its attributes, inherited ones excepted."""
+    found: dict[str, set[str]] = {}
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, set()).update(_names_in(node))
+    return found
+
+
+def _names_in(node: ast.ClassDef) -> Iterator[str]:
+    for part in ast.walk(node):
+        if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield part.name
+        elif isinstance(part, ast.AnnAssign | ast.Assign):
+            for target in part.targets if isinstance(part, ast.Assign) else [part.target]:
+                if isinstance(target, ast.Name):
+                    yield target.id
+                elif isinstance(target, ast.Attribute):
+                    yield target.attr
+
+
+# --- names ---
+
+
+@documents
+def test_files_that_are_named_exist(document: Path) -> None:
+    places = (ROOT, SOURCE, document.parent)
+    links = set(re.findall(r"\]\(([^)#:]+)\)", document.read_text()))
+    named = {span for span in spans(document) if PATH.fullmatch(span)} | links
+    missing = {name for name in named if not any((place / name).exists() for place in places)}
+    assert missing <= {".venv/"}, missing
+
+
+@documents
+def test_classes_and_attributes_that_are_named_exist(document: Path) -> None:
+    classes = names_of_classes()
+    missing = set()
+    for span in spans(document):
+        if match := ATTRIBUTE.fullmatch(span):
+            if match[2] not in classes.get(match[1], ()):
+                missing.add(span)
+        elif re.fullmatch(r"[A-Z][a-z]+([A-Z][a-z]+)+", span) and span not in classes:
+            missing.add(span)
+    assert not missing
+
+
+@documents
+def test_dotted_names_resolve(document: Path) -> None:
+    for span in spans(document):
+        if DOTTED.fullmatch(span) and not PATH.fullmatch(span):
+            _resolve(span.partition("(")[0])
+
+
+def _resolve(name: str) -> None:
+    module, attributes = ["tunsmith", *name.split(".")], list[str]()
+    while True:
+        try:
+            found: object = import_module(".".join(module))
+            break
+        except ModuleNotFoundError:
+            attributes.insert(0, module.pop())
+    for attribute in attributes:
+        found = getattr(found, attribute)
+
+
+def test_decisions_are_all_in_the_index() -> None:
+    folder = ROOT / "docs" / "adr"
+    index = (folder / "README.md").read_text()
+    for page in folder.glob("[0-9]*.md"):
+        number, title = re.match(r"# (\d+)\. (.*)", page.read_text()).groups()  # type: ignore[union-attr]
+        assert page.name.startswith(number)
+        assert f"| [{number}]({page.name}) | {title} |" in index
+
+
+def test_modules_named_in_the_layers_are_all_there_are() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for folder in SOURCE.iterdir():
+        if (folder / "__init__.py").exists():
+            assert f"`{folder.name}/`" in text, folder.name
+
+
+# --- commands ---
+
+
+def _commands(document: Path) -> Iterator[str]:
+    for block in blocks(document):
+        for line in block.lines:
+            if block.language in ("sh", "console"):
+                yield line.removeprefix("$ ")
+
+
+@documents
+def test_tunsmith_commands_parse(document: Path) -> None:
+    for line in _commands(document):
+        words = shlex.split(line, comments=True)
+        if words[:2] == ["tunsmith", "run"]:
+            context = run.command.make_context("tunsmith run", words[2:])
+            assert context.params["arguments"], line
+        elif words[:1] == ["tunsmith"]:
+            assert words[1] in main.COMMANDS, line
+
+
+@documents
+def test_scripts_exist_and_take_these_options(document: Path) -> None:
+    for line in _commands(document):
+        if match := re.match(r"(scripts|\.ci)/(\S+)", line):
+            assert os.access(ROOT / match[0], os.X_OK), line
+
+
+def test_options_of_run_are_all_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for parameter in run.command.params:
+        if isinstance(parameter, click.Option):
+            assert any(option in readme for option in parameter.opts), parameter.opts
+
+
+# --- examples ---
+
+
+@documents
+def test_python_examples_run_and_say_what_is_printed_below_them(document: Path) -> None:
+    for block, below in pairwise([*blocks(document), Block("", 0)]):
+        if block.language == "python":
+            done = subprocess.run(
+                [sys.executable, "-B", "-c", "\n".join(block.lines)],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=30,
+                env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+            )
+            assert below.language == "text"
+            assert done.stdout.splitlines() == below.lines
+
+
+@pytest.mark.netns
+def test_console_examples_say_what_the_readme_says(tmp_path: Path) -> None:
+    if os.geteuid() != 0 or not shutil.which("curl"):
+        pytest.skip("needs root and curl")
+    expected: list[tuple[str, list[str]]] = []
+    for block in blocks(ROOT / "README.md"):
+        for line in block.lines if block.language == "console" else ():
+            if line.startswith("$ "):
+                expected.append((line[2:], []))
+            else:
+                expected[-1][1].append(line)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-B",
+            str(ROOT / "tests" / "readme_internet.py"),
+            *(command for command, _ in expected),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )
+    for (command, lines), output in zip(expected, json.loads(done.stdout), strict=True):
+        assert _without_numbers(output.splitlines()) == _without_numbers(lines), command
+
+
+def _without_numbers(lines: list[str]) -> list[str]:
+    """Sizes, times and ports differ from run to run, and so does the order of flows that end together."""
+    return sorted(re.sub(r"\d+(\.\d+)?( [KM]iB)?", "N", line) for line in lines)
