@@ -96,31 +96,43 @@ class StackHandler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FlowRequested:
+    """A SYN asks to be accepted, refused or dropped."""
+
     request: FlowRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Established:
+    """The handshake is complete."""
+
     connection: Connection
 
 
 @dataclass(frozen=True, slots=True)
 class Readable:
+    """There is text to `read`."""
+
     connection: Connection
 
 
 @dataclass(frozen=True, slots=True)
 class Writable:
+    """`send` takes bytes again, after it took less than it was given."""
+
     connection: Connection
 
 
 @dataclass(frozen=True, slots=True)
 class PeerClosed:
+    """The peer will send no more; there may still be text to `read`."""
+
     connection: Connection
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
+    """The connection is gone. `error`: 0 after an orderly close, else an errno."""
+
     connection: Connection
     error: int
 
