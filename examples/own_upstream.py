@@ -54,7 +54,7 @@ async def fetch(device: MemoryDevice, host: str, port: int) -> bytes:
         while event := stack.poll_event():
             match event:
                 case Readable(connection):
-                    heard += connection.read(65536, now)
+                    heard += connection.read(1 << 20, now)
                 case PeerClosed(connection):
                     connection.close(now)
                 case Closed():

@@ -110,7 +110,7 @@ class Established:
 
 @dataclass(frozen=True, slots=True)
 class Readable:
-    """There is text to `read`."""
+    """There is text to `read` where there was none. Not repeated while some of it waits."""
 
     connection: Connection
 
