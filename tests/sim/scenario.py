@@ -29,7 +29,7 @@ def _config(random: Random, mtu: int) -> StackConfig:
 
 def _path(random: Random, mtu: int) -> dict[str, Any]:
     if random.random() < 0.2:
-        return {"delay": random.choice([0.0, 0.001, 0.1])}
+        return {"delay": random.choice([0.0, 0.001, 0.1]), "whole": random.random() < 0.5}
     path: dict[str, Any] = {
         "loss": random.choice([0, 0, 0.01, 0.05, 0.1]),
         "duplicate": random.choice([0, 0, 0.02, 0.2]),
@@ -38,10 +38,11 @@ def _path(random: Random, mtu: int) -> dict[str, Any]:
         "delay": random.choice([0.0, 0.001, 0.02, 0.3]),
         "jitter": random.choice([0.0, 0.001, 0.05]),
         "hold": random.choice([0.001, 0.05, 0.5]),
+        "whole": random.random() < 0.3,
     }
     if random.random() < 0.3:
         path["rate"] = random.choice([50_000, 1_000_000, 20_000_000])
-        path["queue"] = random.choice([3, 30]) * mtu
+        path["queue"] = random.choice([3, 30]) * (65535 if path["whole"] else mtu)
     return path
 
 
