@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from tunsmith.device.memory import MemoryDevice
 from tunsmith.engine import Engine
 from tunsmith.errors import DialError, DialRefused, DialUnreachable, ProxyAuthFailed, ProxyError, Reach
 from tunsmith.relay.report import FlowRecord
+from tunsmith.stack.events import Established, PeerClosed
+from tunsmith.stack.tcp.state import State
 
 
 class Clock:
@@ -260,6 +263,35 @@ async def test_device_that_goes_away_is_told_of_once(bench: Bench) -> None:
     bench.engine.close()
     assert bench.notes.notices == ["the TUN device is gone: File descriptor in bad state"]
     assert bench.notes.outcomes == ["stopped"]
+
+
+@pytest.mark.parametrize("first", ["upstream", "application"])
+async def test_text_the_upstream_has_no_room_for_outlives_the_connection(bench: Bench, first: str) -> None:
+    """Both sides have said FIN, and the stack is done, before the upstream begins to read."""
+    connection = bench.inside.connect()
+    [far] = await until(lambda: bench.upstream.streams)
+    await until(lambda: Established(connection) in bench.inside.events)
+    if first == "upstream":
+        far.shutdown(socket.SHUT_WR)
+        await until(lambda: PeerClosed(connection) in bench.inside.events)
+    said = bytes(range(256)) * 4000
+    assert connection.send(said, time.monotonic()) == len(said)
+    connection.shutdown(time.monotonic())
+    if first == "application":
+        await until(lambda: connection.state is State.FIN_WAIT_2)
+        far.shutdown(socket.SHUT_WR)
+    await until(lambda: bench.inside.closed(connection) and not bench.engine.stack.connections)
+    arrived = bytearray()
+
+    def all_read() -> bool:
+        if data := heard(far):
+            arrived.extend(data)
+        return data == b""
+
+    await until(all_read)
+    assert arrived == said
+    assert not bench.engine.relays
+    assert bench.notes.outcomes == ["closed"]
 
 
 async def test_drain_waits_for_the_end_of_what_was_sent(bench: Bench) -> None:

@@ -211,7 +211,10 @@ class TcpRelay:
     # --- the end ---
 
     def on_closed(self, connection: Connection, error: int) -> None:
-        """The connection is over: orderly, or by a reset that the upstream is to see as one."""
+        """The connection is over: orderly, or by a reset that the upstream is to see as one. After an orderly
+        end there may still be text that the upstream has had no room for; it is the last thing to go."""
+        if self._blocked and not error:
+            return
         if self.record.outcome == "open":
             self.record.outcome = "closed" if not error else _word(error)
         self._close(reset=bool(error))
