@@ -53,11 +53,11 @@ class Block:
 def blocks(document: Path) -> Iterator[Block]:
     block: Block | None = None
     for number, line in enumerate(document.read_text().splitlines(), 1):
-        if not line.startswith("```"):
+        if not line.lstrip().startswith("```"):
             if block is not None:
                 block.lines.append(line)
         elif block is None:
-            block = Block(line[3:], number)
+            block = Block(line.lstrip()[3:], number)
         else:
             yield block
             block = None
@@ -65,7 +65,7 @@ def blocks(document: Path) -> Iterator[Block]:
 
 def spans(document: Path) -> set[str]:
     """The inline code of a document."""
-    prose = re.sub(r"(?ms)^```.*?^```", "", document.read_text())
+    prose = re.sub(r"(?ms)^ *```.*?^ *```", "", document.read_text())
     return set(re.findall(r"`([^`\n]+)`", prose))
 
 
@@ -159,7 +159,7 @@ def _commands(document: Path) -> Iterator[str]:
     for block in blocks(document):
         for line in block.lines:
             if block.language in ("sh", "console"):
-                yield line.removeprefix("$ ")
+                yield line.strip().removeprefix("$ ")
 
 
 @documents
