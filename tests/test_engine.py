@@ -28,7 +28,7 @@ class Clock:
     def __init__(self) -> None:
         self.ahead = 0.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return time.monotonic() + self.ahead
 
 
@@ -64,9 +64,8 @@ class Bench:
 async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     clock, notes, upstream = Clock(), Notes(), Upstream()
     monkeypatch.setattr(tunsmith.engine, "SWEEP", 0.001)
-    monkeypatch.setattr(tunsmith.engine, "time", clock)
     ours, theirs = MemoryDevice.pair()
-    engine = Engine(ours, upstream, Settings(limits=Limits(flows=8)), notes)
+    engine = Engine(ours, upstream, Settings(limits=Limits(flows=8)), notes, clock=clock)
     await engine.start()
     inside = Inside(theirs)
     yield Bench(engine, inside, upstream, notes, clock, ours)
@@ -86,7 +85,7 @@ async def swept(bench: Bench, ahead: float) -> None:
 async def test_connection_is_established_only_after_the_upstream(bench: Bench) -> None:
     bench.upstream.silent = True
     connection = bench.inside.connect()
-    await until(lambda: bench.engine.dials)
+    await until(lambda: bench.engine.dials.waiting)
     assert not bench.inside.events
     assert not bench.inside.closed(connection)
 
@@ -110,7 +109,7 @@ async def test_failed_dial_is_told_as_the_error_it_was(bench: Bench, error: Dial
 async def test_dial_without_an_answer_ends_after_its_limit(bench: Bench) -> None:
     bench.upstream.silent = True
     connection = bench.inside.connect()
-    await until(lambda: bench.engine.dials)
+    await until(lambda: bench.engine.dials.waiting)
     await swept(bench, 29)
     assert not bench.notes.flows
     await swept(bench, 2)
@@ -118,7 +117,7 @@ async def test_dial_without_an_answer_ends_after_its_limit(bench: Bench) -> None
     assert bench.inside.closed(connection) == [errno.EHOSTUNREACH]
     assert bench.upstream.given_up == 1
     assert bench.notes.outcomes == ["timeout"]
-    assert not bench.engine.dials
+    assert not bench.engine.dials.waiting
 
 
 async def test_idle_connection_lives_two_hours(bench: Bench) -> None:
@@ -195,7 +194,7 @@ async def test_dials_that_wait_make_room_too(bench: Bench) -> None:
     for number in range(12):
         bench.inside.connect(source_port=50000 + number)
     await until(lambda: bench.engine.drops["evicted"] == 4)
-    assert len(bench.engine.dials) == 8
+    assert len(bench.engine.dials.waiting) == 8
     assert bench.notes.outcomes == ["evicted"] * 4
 
 

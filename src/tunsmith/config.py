@@ -45,7 +45,8 @@ class Limits:
     udp_one_shot: float = 30.0
     udp_two_way: float = 120.0
     udp_quic: float = 180.0
-    dial: float = 30.0
+    dial: float = 150.0
+    """A little more than the kernel gives a connect (127 s with its six retries): directly, its word counts."""
     stop: float = 1.5
 
 

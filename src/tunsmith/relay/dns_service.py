@@ -1,0 +1,78 @@
+"""Port 53 of the application: queries in datagrams and in streams, answered by one resolver.
+
+The resolver is made at the first query: it costs start-up time that many programs never need.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from tunsmith.flow import Target, Verdict
+from tunsmith.relay.dns_flow import DnsFlow
+
+if TYPE_CHECKING:
+    from tunsmith.relay.dns import Resolver
+    from tunsmith.relay.flows import FlowBook
+    from tunsmith.relay.report import FlowRecord
+    from tunsmith.stack.request import FlowRequest
+    from tunsmith.stack.stack import Stack
+    from tunsmith.wire.ip import IpFamily
+
+
+class DnsService:
+    """DNS of one engine. `gateways` are our own addresses; `make_resolver` is called once, when needed;
+    `spawn` runs a coroutine that the engine owns."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        book: FlowBook,
+        gateways: frozenset[str],
+        make_resolver: Callable[[], Resolver],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._stack = stack
+        self._book = book
+        self._gateways = gateways
+        self._make_resolver = make_resolver
+        self._spawn = spawn
+        self._resolver: Resolver | None = None
+
+    @property
+    def resolver(self) -> Resolver:
+        """The resolver; from now on flows are told with the names it has looked up."""
+        if self._resolver is None:
+            self._resolver = self._make_resolver()
+            self._book.name_of = self._resolver.name_of
+        return self._resolver
+
+    def on_datagram(
+        self, family: IpFamily, key: bytes, query: bytes, target: Target, verdict: Verdict
+    ) -> None:
+        """A query in one datagram."""
+        self._spawn(self._answer(family, key, query, target, verdict))
+
+    async def _answer(
+        self, family: IpFamily, key: bytes, query: bytes, target: Target, verdict: Verdict
+    ) -> None:
+        record = self._book.enter("dns", family, key, target, verdict)
+        reply = await self.resolver.resolve(query, tcp=False, server=self._asked(target))
+        record.up = len(query)
+        if reply is not None:
+            record.down = len(reply)
+            self._stack.send_datagram(family, family.swap(key), reply)
+        record.outcome = "answered" if reply is not None else "dropped"
+        self._book.end(record)
+
+    def open(
+        self, request: FlowRequest, record: FlowRecord, on_end: Callable[[DnsFlow], None]
+    ) -> DnsFlow | None:
+        """Accept a stream of queries; None when it is no longer wanted."""
+        flow = DnsFlow(self.resolver, self._asked(record.target), record, self._spawn, on_end)
+        return None if request.accept(flow, time.monotonic()) is None else flow
+
+    def _asked(self, target: Target) -> Target | None:
+        """The server that the application chose; None for us."""
+        return None if target.host in self._gateways or target.is_name else target
