@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from tests.netns import ports
+from tests.netns.chaos import Plan, converse
 from tests.netns.connect_proxy import ConnectProxy
 from tests.netns.pattern import blocks
 from tests.netns.topology import SERVER
@@ -164,7 +165,13 @@ async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     await asyncio.Event().wait()
 
 
+async def chaos(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    plan = Plan(**json.loads(await reader.readline()))
+    say("chaos", number=plan.number, **await converse(reader, writer, plan.down, plan.server))
+
+
 HANDLERS: dict[int, Handler] = {
+    ports.CHAOS: chaos,
     ports.ECHO: echo,
     ports.DIGEST: digest,
     ports.LATE: late,

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.netns import ports
 from tests.netns.caller import CLIENT, Caller
+from tests.netns.chaos import plans
 from tests.netns.pattern import digest
+from tests.netns.servers import Peers
 from tests.netns.topology import SERVER
 
 pytestmark = pytest.mark.netns
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 MEDIUM = 20 << 20
+
+
+LOSE = (
+    "nft add table inet lossy;"
+    "for hook in input output; do"
+    ' nft "add chain inet lossy $hook { type filter hook $hook priority 0; }";'
+    " nft add rule inet lossy $hook numgen random mod 50 == 0 drop; done;"
+)
+"""One packet of fifty is lost each way, super-segments as well."""
 
 
 @pytest.fixture
@@ -48,16 +60,10 @@ def test_narrow_link_is_no_matter_to_tcp(caller: Caller, family: int) -> None:
 @FAMILIES
 @pytest.mark.parametrize("offload", ["on", "off"])
 def test_nothing_is_lost_where_the_device_loses_packets(caller: Caller, family: int, offload: str) -> None:
-    """One packet of fifty, each way, super-segments as well."""
     caller.user = 0
     size = 5 << 20
     whole = {"count": size, "sha256": digest(size), "end": "fin"}
-    lose = (
-        "nft add table inet lossy;"
-        "for hook in input output; do"
-        ' nft "add chain inet lossy $hook { type filter hook $hook priority 0; }";'
-        " nft add rule inet lossy $hook numgen random mod 50 == 0 drop; done;"
-    )
+    lose = LOSE
     if offload == "off":
         lose += "ip link set tun0 gso_max_segs 1;"
     for function, port in (("upload", ports.DIGEST), ("download", ports.SOURCE)):
@@ -81,3 +87,21 @@ def test_many_short_connections(caller: Caller) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["200"] * 1000
+
+
+@pytest.mark.parametrize("way", ["direct", "socks5", "lossy", "lossy socks5"])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_conversations_of_every_shape(caller: Caller, peers: Peers, way: str, seed: int) -> None:
+    caller.captures = False
+    caller.user = 0
+    count = 30 if "lossy" in way else 60
+    client = [sys.executable, "-m", "tests.netns.chaos", SERVER[4 if seed % 2 else 6], str(ports.CHAOS)]
+    options = ["--via", f"socks5://{SERVER[4]}:{ports.SOCKS}"] if "socks5" in way else []
+    script = f'{LOSE if "lossy" in way else ""} exec "$@"'
+    done = caller.run("sh", "-c", script, "sh", *client, str(seed), str(count), options=options, timeout=110)
+    at_server = [peers.next("chaos") for _ in range(count)]
+    for plan, client_heard in zip(plans(seed, count), done.json, strict=True):
+        server_heard = next(heard for heard in at_server if heard["number"] == plan.number)
+        for heard, size in ((client_heard, plan.down), (server_heard, plan.up)):
+            assert (heard["count"], heard["end"]) == (size, "fin"), (plan, heard)
+            assert heard["sha256"] == digest(size), (plan, heard)

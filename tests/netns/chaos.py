@@ -1,0 +1,101 @@
+"""Conversations of every shape at once: sizes, speeds, who ends first, who reads late. Both ends follow a plan
+that comes from a seed, and say what arrived.
+
+Run inside as `chaos.py HOST PORT SEED COUNT`; the other end is a server of peers.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+import socket
+import sys
+from dataclasses import asdict, dataclass
+
+from tests.netns.pattern import BLOCK, blocks
+
+KINDS = ("plain", "reads first", "writes first", "slow reader")
+
+
+@dataclass
+class Plan:
+    """One conversation. `client` and `server` say how each behaves: one of KINDS."""
+
+    number: int
+    up: int
+    down: int
+    client: str
+    server: str
+
+
+def plans(seed: int, count: int) -> list[Plan]:
+    """`count` plans. Two ends that both read first would wait for ever, and so would two that write first
+    more than all buffers hold."""
+    chance = random.Random(seed)
+    found: list[Plan] = []
+    while len(found) < count:
+        up, down = (int(2 ** chance.uniform(0, 22)) - 1 for _ in range(2))
+        client, server = chance.choice(KINDS), chance.choice(KINDS)
+        if client == server and client in ("reads first", "writes first"):
+            continue
+        found.append(Plan(len(found), up, down, client, server))
+    return found
+
+
+async def converse(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, size: int, kind: str
+) -> dict[str, object]:
+    """Say `size` bytes and FIN, and hear all of the other side; what was heard and how it ended."""
+    hear, say = _hear(reader, writer, kind == "slow reader"), _say(writer, size)
+    if kind == "reads first":
+        heard = await hear
+        await say
+    elif kind == "writes first":
+        await say
+        heard = await hear
+    else:
+        heard, _ = await asyncio.gather(hear, say)
+    return heard
+
+
+async def _say(writer: asyncio.StreamWriter, size: int) -> None:
+    for block in blocks(size):
+        writer.write(block)
+        await writer.drain()
+    writer.write_eof()
+
+
+async def _hear(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, slowly: bool
+) -> dict[str, object]:
+    sha, count, end = hashlib.sha256(), 0, "fin"
+    if slowly:
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
+    try:
+        while data := await reader.read(5000 if slowly else BLOCK):
+            sha.update(data)
+            count += len(data)
+            if slowly:
+                await asyncio.sleep(0)
+    except ConnectionError as error:
+        end = type(error).__name__
+    return {"count": count, "sha256": sha.hexdigest(), "end": end}
+
+
+async def _one(host: str, port: int, plan: Plan) -> dict[str, object]:
+    reader, writer = await asyncio.open_connection(host, port, limit=BLOCK)
+    writer.write(json.dumps(asdict(plan)).encode() + b"\n")
+    heard = await converse(reader, writer, plan.up, plan.client)
+    writer.close()
+    return {"number": plan.number, **heard}
+
+
+async def main(host: str, port: str, seed: str, count: str) -> None:
+    work = [_one(host, int(port), plan) for plan in plans(int(seed), int(count))]
+    print(json.dumps(await asyncio.gather(*work)))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
