@@ -110,7 +110,7 @@ async def test_dial_without_an_answer_ends_after_its_limit(bench: Bench) -> None
     bench.upstream.silent = True
     connection = bench.inside.connect()
     await until(lambda: bench.engine.dials.waiting)
-    await swept(bench, 29)
+    await swept(bench, Limits().dial - 1)
     assert not bench.notes.flows
     await swept(bench, 2)
     await until(lambda: bench.inside.closed(connection))
