@@ -32,7 +32,9 @@ class Application:
         self.peer_ended = False
         self.error: int | None = None
         """Why the connection ended; None while it has not."""
-        self._outgoing = memoryview(outgoing)
+        self.outgoing = outgoing
+        self.unwritten = memoryview(outgoing)
+        """What the connection has not taken yet."""
         self._chunk = chunk
         self._appetite = appetite
         self._pause = pause
@@ -45,15 +47,16 @@ class Application:
             request.refuse(self.host.network.now)
             return
         self.connection = request.accept(self, self.host.network.now)
-        self._write()
+        if self.connection is not None:
+            self._write()
 
-    def connect(self, source: tuple[bytes, int], destination: tuple[bytes, int]) -> Connection:
-        """Open a connection from `source` to `destination`, address and port each."""
-        connection = self.host.stack.connect(*source, *destination, self.host.network.now, self)
-        assert connection is not None, "these ends are in use"
-        self.connection = connection
-        self._write()
-        return connection
+    def connect(self, source: tuple[bytes, int], destination: tuple[bytes, int]) -> Connection | None:
+        """Open a connection from `source` to `destination`, address and port each. None if these ends are
+        in use."""
+        self.connection = self.host.stack.connect(*source, *destination, self.host.network.now, self)
+        if self.connection is not None:
+            self._write()
+        return self.connection
 
     @property
     def ended(self) -> bool:
@@ -77,7 +80,7 @@ class Application:
     def on_fin(self, connection: Connection) -> None:
         assert not self.peer_ended
         self.peer_ended = True
-        if self._wait_for_peer and not self._outgoing:
+        if self._wait_for_peer and not self.unwritten:
             connection.shutdown(self.host.network.now)
 
     def on_closed(self, connection: Connection, error: int) -> None:
@@ -87,11 +90,11 @@ class Application:
     def _write(self) -> None:
         connection, now = self.connection, self.host.network.now
         assert connection is not None
-        while self._outgoing:
-            taken = connection.send(bytes(self._outgoing[: self._chunk or len(self._outgoing)]), now)
+        while self.unwritten:
+            taken = connection.send(bytes(self.unwritten[: self._chunk or len(self.unwritten)]), now)
             if not taken:
                 return
-            self._outgoing = self._outgoing[taken:]
+            self.unwritten = self.unwritten[taken:]
         if not self._wait_for_peer or self.peer_ended:
             connection.shutdown(now)
 
