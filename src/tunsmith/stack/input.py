@@ -39,14 +39,13 @@ FATAL_WHILE_OPENING = {
 class Input:
     """Reassembly and ICMP of one stack. A Timed: its timer is the reassembly deadline."""
 
-    __slots__ = ("fragment_id", "reassembler", "scheduled", "stack", "timers")
+    __slots__ = ("reassembler", "scheduled", "stack", "timers")
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.reassembler = Reassembler(stack.drops)
         self.timers = [NEVER]
         self.scheduled = NEVER
-        self.fragment_id = 0
 
     def verify(
         self, family: IpFamily, frame: memoryview, start: int, end: int, key: bytes, protocol: int
@@ -253,32 +252,6 @@ class Input:
             connection.on_icmp_error(FATAL_WHILE_OPENING.get(error, errno.EHOSTUNREACH), seq, mtu, now)
         elif protocol == UDP:
             self.stack.handler.on_datagram_error(DatagramError(family, *family.split(key), error))
-
-    def send_fragments(self, family: IpFamily, key: bytes, protocol: int, payload: bytes) -> None:
-        """Send a datagram that is longer than the MTU as fragments: RFC 791 §3.2, RFC 8200 §4.5."""
-        n = family.address_length
-        source, destination = key[:n], key[n : 2 * n]
-        extra = 0 if family is IPV4 else 8
-        step = (self.stack.config.mtu - family.header_length - extra) // 8 * 8
-        self.fragment_id = identification = (self.fragment_id + 1) & 0xFFFFFFFF
-        for offset in range(0, len(payload), step):
-            piece = payload[offset : offset + step]
-            more = offset + step < len(payload)
-            if family is IPV4:
-                field = offset // 8 | (0x2000 if more else 0)
-                header = family.header(
-                    source,
-                    destination,
-                    protocol,
-                    len(piece),
-                    identification=identification & 0xFFFF,
-                    fragment=field,
-                )
-            else:
-                header = family.header(source, destination, 44, 8 + len(piece))
-                header += bytes((protocol, 0)) + (offset | more).to_bytes(2, "big")
-                header += identification.to_bytes(4, "big")
-            self.stack.emit((PLAIN + header, piece))
 
 
 class _UnknownProtocol(WireError):

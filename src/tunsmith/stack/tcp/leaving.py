@@ -1,0 +1,251 @@
+"""Segments that leave a connection: one pack of the TCP header behind a cached IP header.
+
+The frame says what is still to be done: the checksum field holds the pseudo header's sum (NEEDS_CSUM), and
+text longer than the MSS is a super-segment. `Connection` is built on this in two steps: arriving.py adds
+what happens to segments from the peer, connection.py what owners and time do.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from tunsmith.stack.tcp.sender import Data
+from tunsmith.stack.tcp.state import State
+from tunsmith.stack.tcp.timers import DELAYED_ACK, NEVER, RETRANSMIT
+from tunsmith.wire.checksum import partial
+from tunsmith.wire.tcp import (
+    ACK,
+    CHECKSUM_OFFSET,
+    HEADER_LENGTH,
+    SYN,
+    TIMESTAMP_LENGTH,
+    TIMESTAMP_WORD,
+    TcpOptions,
+    build_options,
+)
+from tunsmith.wire.vnet import NEEDS_CSUM, VNET
+
+if TYPE_CHECKING:
+    from tunsmith.stack.events import ConnectionHandler
+    from tunsmith.stack.stack import Stack
+    from tunsmith.stack.tcp.receiver import Receiver
+    from tunsmith.stack.tcp.sender import Sender
+    from tunsmith.wire.ip import IpFamily
+
+HEADER = Struct(">4sIIHHHH")
+"""ports, seq, ack, offset and flags, window, checksum, urgent pointer."""
+HEADER_WITH_TIMESTAMP = Struct(">4sIIHHHHIII")
+LARGEST_PACKET = 65535
+
+
+class Leaving:
+    """What a connection is, and how its segments are built and sent."""
+
+    __slots__ = (
+        "_ip_headers",
+        "_ports",
+        "_pseudo",
+        "_reverse",
+        "_vnet",
+        "_vnet_gso",
+        "ack_queued",
+        "error",
+        "family",
+        "fin_seen",
+        "handler",
+        "iss",
+        "key",
+        "owner_closed",
+        "peer_mss",
+        "rcv_scale",
+        "receiver",
+        "sack_ok",
+        "scheduled",
+        "sender",
+        "snd_scale",
+        "stack",
+        "state",
+        "syn_at",
+        "timers",
+        "timestamps",
+        "ts_offset",
+        "ts_recent",
+        "want_write",
+    )
+
+    stack: Stack
+    family: IpFamily
+    key: bytes
+    """Ends in the order of arriving segments (IpFamily.key)."""
+    handler: ConnectionHandler
+    state: State
+    error: int
+    iss: int
+    timers: list[float]
+    scheduled: float
+    sender: Sender
+    receiver: Receiver
+    timestamps: bool
+    ts_recent: int
+    ts_offset: int
+    sack_ok: bool
+    snd_scale: int
+    rcv_scale: int
+    peer_mss: int
+    syn_at: float
+    """When our SYN was sent, if once."""
+    fin_seen: bool
+    owner_closed: bool
+    want_write: bool
+    ack_queued: bool
+    _reverse: bytes
+    _ports: bytes
+    _pseudo: int
+    _ip_headers: dict[int, bytes]
+    _vnet: bytes
+    _vnet_gso: bytes
+
+    def own_scale(self) -> int:
+        """The window scale that lets 16 bits tell the whole receive buffer."""
+        return max(0, (self.stack.config.receive_buffer - 1).bit_length() - 16)
+
+    def set_mss(self, mss: int) -> None:
+        """Send segments of `mss` with options, from now on. RFC 9293 §3.7.1: options come out of it."""
+        sender = self.sender
+        option_length = TIMESTAMP_LENGTH if self.timestamps else 0
+        sender.mss = max(mss - option_length, 32)
+        overhead = self.family.header_length + HEADER_LENGTH + option_length
+        sender.super_segment = (LARGEST_PACKET - overhead) // sender.mss * sender.mss
+        self.receiver.mss = sender.mss
+        self._vnet_gso = VNET.pack(
+            NEEDS_CSUM,
+            self.family.gso_tcp,
+            overhead,
+            sender.mss,
+            self.family.header_length,
+            CHECKSUM_OFFSET,
+        )
+
+    def send_syn(self, flags: int, now: float) -> None:
+        """Send SYN or SYN-ACK with our options; arms the retransmission timer."""
+        config = self.stack.config
+        opening = flags == SYN
+        options = TcpOptions(
+            mss=self.stack.mss(self.family),
+            window_scale=(
+                self.own_scale() if (config.window_scaling if opening else self.rcv_scale) else None
+            ),
+            sack_permitted=config.sack if opening else self.sack_ok,
+            timestamp=(self.ts_now(now), 0 if opening else self.ts_recent) if self.timestamps else None,
+        )
+        receiver = self.receiver
+        window = min(receiver.window(), 65535)
+        receiver.rcv_adv = receiver.rcv_nxt + window
+        ack = 0 if opening else receiver.rcv_nxt
+        self._emit_raw(self.iss, ack, flags, window, build_options(options), b"")
+        sender = self.sender
+        self.syn_at = now if sender.snd_max == self.iss else NEVER
+        sender.snd_nxt = sender.snd_max = self.iss + 1
+        self.timers[RETRANSMIT] = now + sender.rtt.rto
+        self._schedule()
+
+    def ts_now(self, now: float) -> int:
+        """Our timestamp clock: milliseconds (RFC 7323 §5.4), offset per connection."""
+        return (int(now * 1000) + self.ts_offset) & 0xFFFFFFFF
+
+    def send_ack(self, now: float) -> None:
+        """A pure ACK of everything received, with SACK blocks where there is a hole."""
+        receiver = self.receiver
+        sender = self.sender
+        seq = sender.snd_nxt if sender.snd_nxt == sender.snd_max else sender.acceptable()
+        if not (self.sack_ok and receiver.islands):
+            self._emit(seq, b"", ACK, now)
+            return
+        blocks = tuple(
+            (start & 0xFFFFFFFF, end & 0xFFFFFFFF)
+            for start, end in receiver.sack_blocks(3 if self.timestamps else 4)
+        )
+        stamp = (self.ts_now(now), self.ts_recent) if self.timestamps else None
+        options = build_options(TcpOptions(timestamp=stamp, sack=blocks))
+        window = min(receiver.window() >> self.rcv_scale, 65535)
+        self._emit_raw(seq, receiver.rcv_nxt, ACK, window, options, b"")
+        self._acknowledged()
+
+    def _acknowledged(self) -> None:
+        self.receiver.unacked = 0
+        self.timers[DELAYED_ACK] = NEVER
+
+    def _emit(self, seq: int, data: Data, flags: int, now: float) -> None:
+        """Send one segment, a super-segment when `data` is longer than the MSS. Carries the ACK."""
+        receiver = self.receiver
+        length = len(data)
+        window = receiver.window() >> self.rcv_scale
+        if window > 65535:
+            window = 65535
+        ack = receiver.rcv_nxt & 0xFFFFFFFF if flags & ACK else 0
+        if self.timestamps:
+            tcp_length = 32 + length
+            tcp = HEADER_WITH_TIMESTAMP.pack(
+                self._ports,
+                seq & 0xFFFFFFFF,
+                ack,
+                0x8000 | flags,
+                window,
+                partial(self._pseudo + tcp_length),
+                0,
+                TIMESTAMP_WORD,
+                (int(now * 1000) + self.ts_offset) & 0xFFFFFFFF,
+                self.ts_recent,
+            )
+        else:
+            tcp_length = 20 + length
+            tcp = HEADER.pack(
+                self._ports,
+                seq & 0xFFFFFFFF,
+                ack,
+                0x5000 | flags,
+                window,
+                partial(self._pseudo + tcp_length),
+                0,
+            )
+        receiver.unacked = 0
+        self.timers[DELAYED_ACK] = NEVER
+        vnet = self._vnet_gso if length > self.sender.mss else self._vnet
+        ip = self._ip_headers.get(tcp_length) or self._ip_header(tcp_length)
+        if length:
+            self.stack.emit((vnet + ip + tcp, data))
+        else:
+            self.stack.emit((vnet + ip + tcp,))
+
+    def _emit_raw(self, seq: int, ack: int, flags: int, window: int, options: bytes, data: bytes) -> None:
+        """Send a segment with the given options."""
+        tcp_length = HEADER_LENGTH + len(options) + len(data)
+        tcp = HEADER.pack(
+            self._ports,
+            seq & 0xFFFFFFFF,
+            ack & 0xFFFFFFFF,
+            (HEADER_LENGTH + len(options)) << 10 | flags,
+            window,
+            partial(self._pseudo + tcp_length),
+            0,
+        )
+        self.stack.emit((self._vnet + self._ip_header(tcp_length) + tcp + options + data,))
+
+    def _ip_header(self, tcp_length: int) -> bytes:
+        """The IP header for a segment of `tcp_length`. Kept for the few lengths that recur."""
+        n = self.family.address_length
+        header = self.family.header(self._reverse[:n], self._reverse[n : 2 * n], 6, tcp_length)
+        if len(self._ip_headers) > 3:
+            self._ip_headers.clear()
+        self._ip_headers[tcp_length] = header
+        return header
+
+    def on_timeout(self, now: float) -> None:
+        """Run the timers that are due."""
+        raise NotImplementedError
+
+    def _schedule(self) -> None:
+        due = min(self.timers)
+        if due < self.scheduled:
+            self.stack.deadlines.schedule(self, due)
