@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from tests.netns import ports
 from tests.netns.pattern import blocks
@@ -41,19 +41,17 @@ def eventually(ready: Callable[[], object], what: str, seconds: float = 15.0) ->
 
 
 class Peers:
-    """The odd servers, and what they notice."""
+    """The odd servers, and what they notice. They write it to a file: a pipe that a test does not read would
+    hold them up."""
 
-    def __init__(self, namespace: Namespace, start: Callable[..., subprocess.Popen[bytes]]) -> None:
-        self._process = start(
-            namespace,
-            sys.executable,
-            "-m",
-            "tests.netns.peers",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert self._process.stdout is not None
-        self._out = self._process.stdout.fileno()
+    def __init__(
+        self, namespace: Namespace, start: Callable[..., subprocess.Popen[bytes]], notes: Path
+    ) -> None:
+        with notes.open("wb") as out:
+            self._process = start(
+                namespace, sys.executable, "-m", "tests.netns.peers", stdin=subprocess.PIPE, stdout=out
+            )
+        self._notes = notes.open("rb")
         self._pending = b""
         self._seen: list[dict[str, object]] = []
         self.next(READY)
@@ -66,13 +64,16 @@ class Peers:
                 if event["server"] == server:
                     self._seen.remove(event)
                     return event
-            left = deadline - time.monotonic()
-            assert left > 0, f"{server} noticed nothing within {seconds:g} s; others: {self._seen}"
-            self._read(left)
+            if not self._read():
+                assert time.monotonic() < deadline, (
+                    f"{server}: nothing in {seconds:g} s; others: {self._seen}"
+                )
+                assert self._process.poll() is None, "the odd servers have died"
+                time.sleep(0.002)
 
     def forget(self) -> list[dict[str, object]]:
         """What has been noticed so far and not been asked for; it is forgotten."""
-        while self._read(0):
+        while self._read():
             pass
         seen, self._seen = self._seen, []
         return seen
@@ -83,14 +84,14 @@ class Peers:
         self._process.stdin.write(b"\n")
         self._process.stdin.flush()
 
-    def _read(self, seconds: float) -> bool:
-        if not select.select([self._out], [], [], seconds)[0]:
-            return False
-        data = os.read(self._out, 1 << 16)
-        assert data, "the odd servers have died"
+    def close(self) -> None:
+        self._notes.close()
+
+    def _read(self) -> bool:
+        data = self._notes.read(1 << 20)
         *lines, self._pending = (self._pending + data).split(b"\n")
         self._seen += [json.loads(line) for line in lines]
-        return True
+        return bool(data)
 
 
 class Servers:
@@ -109,15 +110,19 @@ class Servers:
             self._start_unbound()
             self._start_git()
             self.start(namespace, "iperf3", "--server", "--port", str(ports.IPERF))
-            self.peers = Peers(namespace, self.start)
             for port in (ports.HTTP, ports.SSH, ports.DNS, ports.GIT, ports.IPERF):
                 eventually(partial(namespace.listens, port), f"a server on port {port}")
+            self.peers = Peers(namespace, self.start, files / "notes")
         except BaseException:
-            self.close()
+            self._end_all()
             raise
 
     def start(
-        self, namespace: Namespace, *argv: str, stdin: int = subprocess.DEVNULL, stdout: int | None = None
+        self,
+        namespace: Namespace,
+        *argv: str,
+        stdin: int = subprocess.DEVNULL,
+        stdout: IO[bytes] | None = None,
     ) -> subprocess.Popen[bytes]:
         """A program in `namespace`, as root, with the users of this test world; it ends with us."""
         prelude = (
@@ -138,6 +143,10 @@ class Servers:
         return process
 
     def close(self) -> None:
+        self.peers.close()
+        self._end_all()
+
+    def _end_all(self) -> None:
         for process in self._processes:
             process.terminate()
         for process in self._processes:
@@ -146,9 +155,8 @@ class Servers:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe:
-                    pipe.close()
+            if process.stdin:
+                process.stdin.close()
 
     def _start_nginx(self) -> None:
         web = self.files / "web"
