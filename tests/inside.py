@@ -24,6 +24,7 @@ from tunsmith.stack.tcp.connection import Connection
 from tunsmith.wire.ip import IPV4
 
 HERE = bytes((198, 18, 0, 1))
+GATEWAY = bytes((198, 18, 0, 2))
 THERE = bytes((192, 0, 2, 7))
 PATIENCE = 10.0
 
@@ -47,11 +48,18 @@ class Inside:
         self._buffer = memoryview(bytearray(FRAME_ROOM))
         self.stack = Stack(StackConfig(addresses=(HERE,), any_destination=False), emit=device.write)
         self.events: list[Event] = []
-        asyncio.get_running_loop().add_reader(device.fileno(), self._read)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(device.fileno(), self._read)
+        self._tick()
 
     def close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._device.fileno())
+        self._timer.cancel()
+        self._loop.remove_reader(self._device.fileno())
         self._device.close()
+
+    def _tick(self) -> None:
+        self.stack.handle_timeout(time.monotonic())
+        self._timer = self._loop.call_later(0.02, self._tick)
 
     def _read(self) -> None:
         now = time.monotonic()
@@ -64,8 +72,8 @@ class Inside:
         while (event := self.stack.poll_event()) is not None:
             self.events.append(event)
 
-    def connect(self, port: int = 80, source_port: int = 40000) -> Connection:
-        connection = self.stack.connect(HERE, source_port, THERE, port, time.monotonic())
+    def connect(self, port: int = 80, source_port: int = 40000, host: bytes = THERE) -> Connection:
+        connection = self.stack.connect(HERE, source_port, host, port, time.monotonic())
         assert connection is not None
         return connection
 

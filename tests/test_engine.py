@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import gc
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -12,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 import tunsmith.engine
-from tests.inside import Inside, Upstream, heard, until
+from tests.inside import GATEWAY, Inside, Upstream, heard, until
 from tunsmith.config import Limits, Settings
 from tunsmith.device.memory import MemoryDevice
 from tunsmith.engine import Engine
@@ -20,6 +22,7 @@ from tunsmith.errors import DialError, DialRefused, DialUnreachable, ProxyAuthFa
 from tunsmith.relay.report import FlowRecord
 from tunsmith.stack.events import Established, PeerClosed
 from tunsmith.stack.tcp.state import State
+from tunsmith.wire.dns_stream import frame
 
 
 class Clock:
@@ -65,7 +68,9 @@ async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     clock, notes, upstream = Clock(), Notes(), Upstream()
     monkeypatch.setattr(tunsmith.engine, "SWEEP", 0.001)
     ours, theirs = MemoryDevice.pair()
-    engine = Engine(ours, upstream, Settings(limits=Limits(flows=8)), notes, clock=clock)
+    engine = Engine(
+        ours, upstream, Settings(limits=Limits(flows=8), resolvers=("192.0.2.53",)), notes, clock=clock
+    )
     await engine.start()
     inside = Inside(theirs)
     yield Bench(engine, inside, upstream, notes, clock, ours)
@@ -245,6 +250,37 @@ async def test_empty_datagrams_do_not_vanish_among_others(bench: Bench) -> None:
         upstream.answer(data)
     await until(lambda: sum(map(len, bench.inside.datagrams())) == sum(map(len, sent)))
     assert sum(not data for data in bench.inside.datagrams()) == 3
+
+
+async def test_streams_to_port_53_make_room_too(bench: Bench) -> None:
+    streams = []
+    for number in range(9):
+        streams.append(bench.inside.connect(53, 50000 + number, GATEWAY))
+        await until(lambda: Established(streams[-1]) in bench.inside.events)
+    await until(lambda: bench.inside.closed(streams[0]))
+    assert bench.inside.closed(streams[0]) == [errno.ECONNRESET]
+    assert bench.notes.outcomes == ["evicted"]
+    assert len(bench.engine.relays) == 8
+
+
+async def test_answer_for_a_stream_that_was_reset_meanwhile_is_nobodys(bench: Bench) -> None:
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
+    query = bytes.fromhex("123401000001000000000000") + b"\3www\7example\4test\0" + bytes((0, 1, 0, 1))
+    stream = bench.inside.connect(53, host=GATEWAY)
+    await until(lambda: Established(stream) in bench.inside.events)
+    stream.send(frame(query), time.monotonic())
+    [far] = await until(lambda: bench.upstream.streams)
+    asked = await until(lambda: heard(far))
+    assert asked is not None
+    assert asked.endswith(query[2:])
+    stream.abort(time.monotonic())
+    await until(lambda: not bench.engine.relays)
+    far.send(asked[:4] + bytes((0x81, 0x80)) + asked[6:])
+    await until(lambda: not bench.engine._tasks)
+    gc.collect()
+    assert not faults
+    assert bench.notes.outcomes == ["reset"]
 
 
 async def test_device_that_goes_away_is_told_of_once(bench: Bench) -> None:

@@ -183,9 +183,7 @@ class Engine:
         device.register(self.device, select.POLLIN)
         while not self._device_lost:
             self._on_packets()
-            unfinished = [
-                relay for relay in self.relays if isinstance(relay, TcpRelay) and not relay.finished
-            ]
+            unfinished = [relay for relay in self.relays if not relay.finished]
             if not unfinished and self.udp.drained and not device.poll(0):
                 return
             now = self.clock()
@@ -210,8 +208,7 @@ class Engine:
             task.cancel()
         self.dials.close()
         for relay in list(self.relays):
-            if isinstance(relay, TcpRelay):
-                relay.abort("closed" if relay.finished else "stopped")
+            relay.abort("closed" if relay.finished else "stopped")
         self.udp.close()
         if self._pings is not None:
             self._pings.close()
@@ -262,6 +259,7 @@ class Engine:
             self._make_room()
             self.dials.begin(request, self.book.enter("tcp", request.family, request.key, target, verdict))
         elif verdict.action is Action.RESOLVE:
+            self._make_room()
             record = self.book.enter("dns", request.family, request.key, target, verdict)
             flow = self.dns.open(request, record, self._on_relay_end)
             if flow is not None:
@@ -303,18 +301,17 @@ class Engine:
         excess = len(self.relays) + len(self.dials.waiting) + len(self.udp.flows) - self.settings.limits.flows
         if excess < 0:
             return
-        flows: list[TcpRelay | UdpFlow | FlowRequest] = [*self.udp.flows.values(), *self.dials.waiting]
-        flows += [relay for relay in self.relays if isinstance(relay, TcpRelay)]
+        flows = [*self.relays, *self.dials.waiting, *self.udp.flows.values()]
         for flow in nsmallest(1 + excess + len(flows) // 64, flows, key=self._last_moved):
             self.drops["evicted"] += 1
-            if isinstance(flow, TcpRelay):
-                flow.abort("evicted")
+            if isinstance(flow, FlowRequest):
+                self.dials.give_up(flow, "evicted", None)
             elif isinstance(flow, UdpFlow):
                 self.udp.end_flow(flow, "evicted")
             else:
-                self.dials.give_up(flow, "evicted", None)
+                flow.abort("evicted")
 
-    def _last_moved(self, flow: TcpRelay | UdpFlow | FlowRequest) -> float:
+    def _last_moved(self, flow: TcpRelay | DnsFlow | UdpFlow | FlowRequest) -> float:
         record = self.dials.waiting[flow].record if isinstance(flow, FlowRequest) else flow.record
         return record.last
 
@@ -410,8 +407,7 @@ class Engine:
         self.dials.expire(now - self.settings.limits.dial, IcmpError.HOST)
         oldest = now - self.settings.limits.tcp_idle
         for relay in [relay for relay in self.relays if relay.record.last < oldest]:
-            if isinstance(relay, TcpRelay):
-                relay.abort("idle")
+            relay.abort("idle")
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
 
     def _flush_capture(self, capture: Capture) -> None:

@@ -17,9 +17,22 @@ AT_ONCE = 16
 
 
 class DnsFlow:
-    """Handler of one connection to port 53. `spawn` runs a coroutine that the engine owns."""
+    """Handler of one connection to port 53. `spawn` runs a coroutine that the engine owns; `on_end(flow)` is
+    called once, unless the connection was never made."""
 
-    __slots__ = ("_deframer", "_on_end", "_resolver", "_server", "_spawn", "_under_way", "record")
+    __slots__ = (
+        "_deframer",
+        "_on_end",
+        "_resolver",
+        "_server",
+        "_spawn",
+        "_under_way",
+        "connection",
+        "record",
+    )
+    blocked = False
+    finished = True
+    """Nobody waits for an answer once the application has ended."""
 
     def __init__(
         self,
@@ -35,7 +48,12 @@ class DnsFlow:
         self._on_end = on_end
         self._deframer = Deframer()
         self._under_way = 0
+        self.connection: Connection | None = None
         self.record = record
+
+    def start(self, connection: Connection) -> None:
+        """The application is being told that it is connected."""
+        self.connection = connection
 
     def on_established(self, connection: Connection) -> None:
         """Queries follow."""
@@ -45,8 +63,7 @@ class DnsFlow:
         self.record.last = time.monotonic()
         for query in self._deframer.feed(data):
             if self._under_way >= AT_ONCE:
-                connection.abort(time.monotonic())
-                self.on_closed(connection, 1)
+                self.abort("too many queries at once")
                 break
             self._under_way += 1
             self._spawn(self._answer(connection, query))
@@ -57,6 +74,8 @@ class DnsFlow:
             reply = await self._resolver.resolve(query, tcp=True, server=self._server)
         finally:
             self._under_way -= 1
+        if self.connection is None:  # the application did not wait
+            return
         if reply is not None and not connection.sender.fin_queued and connection.space > len(reply) + 2:
             self.record.down += len(reply)
             connection.send(frame(reply), time.monotonic())
@@ -73,5 +92,15 @@ class DnsFlow:
             connection.shutdown(time.monotonic())
 
     def on_closed(self, connection: Connection, error: int) -> None:
-        self.record.outcome = "reset" if error else "closed"
+        self._end("reset" if error else "closed")
+
+    def abort(self, outcome: str) -> None:
+        """End it at once, by RST."""
+        if self.connection is not None:
+            self.connection.abort(time.monotonic())
+            self._end(outcome)
+
+    def _end(self, outcome: str) -> None:
+        self.connection = None
+        self.record.outcome = outcome
         self._on_end(self)

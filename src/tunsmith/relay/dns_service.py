@@ -71,7 +71,13 @@ class DnsService:
     ) -> DnsFlow | None:
         """Accept a stream of queries; None when it is no longer wanted."""
         flow = DnsFlow(self.resolver, self._asked(record.target), record, self._spawn, on_end)
-        return None if request.accept(flow, time.monotonic()) is None else flow
+        connection = request.accept(flow, time.monotonic())
+        if connection is None:
+            record.outcome = "given up"
+            self._book.end(record)
+            return None
+        flow.start(connection)
+        return flow
 
     def _asked(self, target: Target) -> Target | None:
         """The server that the application chose; None for us."""
