@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 IN = select.EPOLLIN
 OUT = select.EPOLLOUT
+BROKEN = select.EPOLLERR | select.EPOLLHUP
+"""What is reported unasked; the interest of who waits for nothing else."""
 NOTHING = 0
 
 ROUNDS = 16

@@ -17,7 +17,7 @@ import struct
 import time
 from collections.abc import Callable
 
-from tunsmith.relay.poller import IN, NOTHING, OUT, Poller
+from tunsmith.relay.poller import BROKEN, IN, NOTHING, OUT, Poller
 from tunsmith.relay.report import FlowRecord
 from tunsmith.stack.tcp.connection import Connection
 
@@ -91,17 +91,23 @@ class TcpRelay:
         self._poller.watch(self._fd, IN, self._on_ready)
 
     def _on_ready(self, events: int) -> None:
-        if events & ~OUT:
-            self._on_upstream_readable()
+        if not self._upstream_ended:
+            if events & ~OUT:
+                self._on_upstream_readable()
+        elif events & BROKEN and not self._blocked:
+            self._on_upstream_broken()
         if self._blocked and events & ~IN:
             self._on_upstream_writable()
 
     def _watch(self) -> None:
         """Wait for what can be used: text, unless the connection is full or there is no more; room, if we
-        have something for it."""
+        have something for it; else a reset, where only that can still come."""
         interest = OUT if self._blocked else NOTHING
-        if not (self._paused or self._upstream_ended):
-            interest |= IN
+        if not self._upstream_ended:
+            if not self._paused:
+                interest |= IN
+        elif not interest and self.connection is not None and not self.connection.fin_seen:
+            interest = BROKEN
         if interest != self._interest:
             self._poller.change(self._fd, self._interest, interest)
             self._interest = interest
@@ -120,7 +126,8 @@ class TcpRelay:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._fail(error)
+            if not self._is_still_heard(connection, error):
+                self._fail(error)
             return len(data)
         record = self.record
         record.up += sent
@@ -146,13 +153,21 @@ class TcpRelay:
         except BlockingIOError:
             return
         except OSError as error:
-            self._fail(error)
-            return
+            if not self._is_still_heard(connection, error):
+                self._fail(error)
+                return
+            while connection.readable_bytes:
+                connection.read(SLICE, now)
         self._pending = None
         self._blocked = False
         self._watch()
         if connection.fin_seen:
             self.on_fin(connection)
+
+    def _is_still_heard(self, connection: Connection, error: OSError) -> bool:
+        """Whether an upstream that takes no more text has said its last words and end (so EPIPE tells; without
+        an end it is ECONNRESET) and not all have reached the application: a RST now would take them back."""
+        return error.errno == errno.EPIPE and (not self._upstream_ended or connection.unacknowledged > 0)
 
     def on_fin(self, connection: Connection) -> None:
         """The application closed its half; the upstream hears of it after the last byte."""
@@ -176,10 +191,14 @@ class TcpRelay:
         connection = self.connection
         if connection is None:
             return
-        sender = connection.sender
         for _ in range(READS):
+            room = connection.room()
+            if not room:
+                self._paused = True
+                self._watch()
+                return
             try:
-                data = self._recv(sender.super_segment)
+                data = self._recv(room)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -195,12 +214,19 @@ class TcpRelay:
             record.down += len(data)
             record.last = now
             connection.send(data, now)
-            if connection.space < sender.super_segment:
-                connection.want_write = self._paused = True
-                self._watch()
+            if len(data) < room:
                 return
-            if len(data) < sender.super_segment:
-                return
+
+    def _on_upstream_broken(self) -> None:
+        """A reset after the upstream's end. The application hears of it at once if it has everything that was said
+        before; otherwise when it sends again."""
+        code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        connection = self.connection
+        if code and connection is not None and not connection.unacknowledged:
+            self._fail(OSError(code, os.strerror(code)))
+        else:
+            self._poller.change(self._fd, self._interest, NOTHING)
+            self._interest = NOTHING
 
     def on_writable(self, connection: Connection) -> None:
         """The send buffer has room again."""

@@ -53,7 +53,7 @@ def _take_nothing(data: Data) -> int:
 class Connection(Arriving):
     """A connection, from SYN to CLOSED. `key` is that of arriving segments (IpFamily.key order).
 
-    Owners use: `send`, `read`, `shutdown`, `close`, `abort` and the properties; everything else belongs to
+    Owners use: `send`, `room`, `read`, `shutdown`, `close`, `abort` and the properties; everything else belongs to
     the stack. Methods that take `now` want the stack's clock, in seconds."""
 
     __slots__ = ()
@@ -111,6 +111,16 @@ class Connection(Arriving):
         return self.sender.space
 
     @property
+    def can_send(self) -> bool:
+        """Whether `send` is allowed: neither `shutdown` nor the end has come."""
+        return not self.sender.fin_queued and self.state is not CLOSED
+
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes given to `send`, and a FIN, that the peer has not acknowledged."""
+        return self.sender.unsent
+
+    @property
     def readable_bytes(self) -> int:
         """Text in order that waits for `read`."""
         return self.receiver.ready_bytes
@@ -143,6 +153,18 @@ class Connection(Arriving):
             sender.push(data, length, now)
             self._schedule()
         return length
+
+    def room(self) -> int:
+        """How many bytes to fetch for the next `send`, which takes them all: a super-segment's worth. 0 while the
+        buffer has no room for that; `on_writable` follows then."""
+        sender = self.sender
+        most = sender.super_segment
+        if most > sender.limit >> 2:  # where `on_writable` comes
+            most = sender.limit >> 2
+        if sender.limit - sender.queued - sender.snd_nxt + sender.snd_una >= most:
+            return most
+        self.want_write = True
+        return 0
 
     def read(self, most: int, now: float, *, peek: bool = False) -> bytes:
         """Up to `most` bytes of text; empty when there are none (see `at_end`). Tells the peer when the
