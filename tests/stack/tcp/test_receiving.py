@@ -197,6 +197,28 @@ def test_the_window_never_shrinks__rfc9293_3_8_6() -> None:
     assert edge == 10_001
 
 
+def test_text_behind_a_gap_does_not_take_back_the_edge() -> None:
+    other = established(receive_buffer=10_000)
+    (first,) = other.send(".", 5001, bytes(1000))
+    assert first.ack + first.window == 10_001
+    other.send(".", 1, bytes(100))
+    (second,) = other.wait(0.1) or other.send(".", 5001, bytes(1000))
+    assert second.ack + second.window == 10_001
+
+
+def test_the_edge_moves_in_useful_steps__rfc9293_3_8_6_2_2() -> None:
+    other = established(receive_buffer=4 * MSS)
+    other.send(".", 1, bytes(2 * MSS))
+    other.send(".", 1 + 2 * MSS, bytes(2 * MSS))
+    other.read(MSS - 1)
+    (answer,) = other.send(".", 1 + 4 * MSS, b"?")
+    assert answer.window == 0
+    other.read(1)
+    other.answers()
+    (answer,) = other.send(".", 1, b"old")
+    assert answer.window == MSS
+
+
 def test_a_small_read_is_not_worth_telling() -> None:
     other = established(receive_buffer=100_000)
     for number in range(20):

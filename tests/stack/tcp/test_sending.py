@@ -203,6 +203,8 @@ def test_what_is_not_acknowledged_is_sent_again_one_segment_at_a_time() -> None:
     assert other.stack.next_deadline() == pytest.approx(other.now + 0.3)
     (again,) = other.tick()
     assert (again.seq, len(again.data)) == (1, MSS)
+    sender = other.connection.sender
+    assert (sender.retransmits, sender.cc.ssthresh, sender.cc.cwnd) == (1, 5 * MSS // 2, MSS)
     assert brief(other.send(".", 1, ack=1 + MSS)) == [(".", 1 + MSS, 2 * MSS)]
 
 
@@ -327,6 +329,27 @@ def test_the_third_duplicate_ack_brings_the_first_segment_again() -> None:
     assert sender.recovering
     assert sender.cc.ssthresh == 5 * MSS
     assert sender.cc.cwnd == 8 * MSS
+
+
+def test_a_fast_retransmission_starts_the_timer_again() -> None:
+    other = established()
+    other.take(bytes(10 * MSS))
+    other.now += 0.2
+    for _ in range(3):
+        other.send(".", 1)
+    assert other.stack.next_deadline() == pytest.approx(other.now + 0.3)
+
+
+def test_duplicates_right_after_a_recovery_start_no_other__rfc6582_3_2_2() -> None:
+    other = established()
+    other.take(bytes(10 * MSS))
+    for _ in range(3):
+        other.send(".", 1)
+    other.send(".", 1, ack=1 + 10 * MSS)
+    other.take(bytes(10 * MSS))
+    for _ in range(4):
+        assert other.send(".", 1, ack=1 + 10 * MSS) == []
+    assert not other.connection.sender.recovering
 
 
 def test_more_duplicates_let_new_text_out() -> None:
