@@ -355,6 +355,16 @@ def test_text_sent_and_closed_before_established_follows_the_handshake() -> None
     assert other.state == "FIN-WAIT-1"
 
 
+def test_text_waits_for_the_handshake_whatever_arrives_before() -> None:
+    other = in_state("SYN-RECEIVED")
+    assert other.connection.send(b"early", other.now) == 5
+    assert [segment.brief for segment in other.send("S", 0)] == [("S.", 0, 1, 0)]
+    other.send(".", -5, b"12345", ack=1)
+    assert {segment.flags for segment in other.wait(5.0)} == {"S."}
+    (text,) = other.send(".", 1)
+    assert (text.seq, text.data) == (1, b"early")
+
+
 def test_reset_after_a_simultaneous_open_is_a_refusal() -> None:
     other = peer()
     other.open()

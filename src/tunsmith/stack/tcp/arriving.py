@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ESTABLISHED = State.ESTABLISHED
 CLOSED = State.CLOSED
 UNUSUAL = FIN | SYN | RST | URG
+NOTHING_TO_SETTLE = frozenset({State.SYN_RECEIVED, State.CLOSED})
 RTO_AFTER_LOST_SYN = 3.0
 """RFC 6298 (5.7)."""
 
@@ -75,7 +76,7 @@ class Arriving(Leaving):
                 self._on_segment_in_syn_sent(seq32, ack, flags, window, tsval, options, now)
                 return
             if not self._is_acceptable(seq, ack, flags, tsval, data, now):
-                if self.state is not CLOSED:
+                if self.state not in NOTHING_TO_SETTLE:
                     self._settle(now)
                 return
             data, flags = self._trim(seq, flags, data)
