@@ -58,6 +58,8 @@ class StackConfig:
     connection_limit: int = 65536
     challenge_ack_rate: float = 100.0
     """Challenge ACKs a second, RFC 5961 §7."""
+    refusal_rate: float = 1000.0
+    """ACKs a second that answer empty segments outside a window: keepalives, mostly."""
     icmp_rate: float = 1000.0
     icmp_burst: float = 50.0
     """ICMP errors a second and at once, RFC 1812 §4.3.2.8, RFC 4443 §2.4 f."""

@@ -65,6 +65,7 @@ class Stack(Output):
         self.deadlines = Deadlines()
         self.time_waits = TimeWaitTable(config.time_wait_limit)
         self.challenges = RateLimit(config.challenge_ack_rate, config.challenge_ack_rate)
+        self.refusals = RateLimit(config.refusal_rate, config.refusal_rate)
         self.icmp_errors = RateLimit(config.icmp_rate, config.icmp_burst)
         self.input = Input(self)
         self.batching = False

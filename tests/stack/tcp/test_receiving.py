@@ -9,7 +9,6 @@ import pytest
 
 from tests.stack.tcp.peer import Peer, Segment, peer
 from tunsmith.stack.events import Closed
-from tunsmith.stack.stack import Stack
 from tunsmith.stack.tcp.connection import Connection
 from tunsmith.stack.tcp.receiver import MAX_ISLANDS
 from tunsmith.wire.tcp import TcpOptions
@@ -696,14 +695,22 @@ def test_challenges_are_bounded__rfc5961_7() -> None:
 
 
 def test_empty_segments_out_of_the_window_are_answered_at_a_bounded_rate() -> None:
-    other = established(challenge_ack_rate=5.0)
+    other = established(refusal_rate=5.0)
     assert sum(len(other.send(".", -100)) for _ in range(20)) == 5
     assert sum(len(other.send(".", -100, b"old text")) for _ in range(20)) == 20
 
 
+@pytest.mark.parametrize("data", [b"", b"x"])
+def test_a_keepalive_is_answered__rfc9293_3_8_4(data: bytes) -> None:
+    other = established()
+    other.send(".", 1, b"text")
+    other.wait(1.0)
+    (ack,) = other.send(".", 4, data)
+    assert ack.brief == (".", 1, 5, 0)
+
+
 def test_two_ends_that_disagree_do_not_answer_each_other_for_ever() -> None:
-    left, right = Peer().stack, Peer().stack
-    assert isinstance(left, Stack)
+    left, right = peer(refusal_rate=100.0).stack, peer(refusal_rate=100.0).stack
     stacks = (left, right)
     one = left.connect(b"\x0a\0\0\x01", 1, b"\x0a\0\0\x02", 2, 1.0)
     two = right.connect(b"\x0a\0\0\x02", 2, b"\x0a\0\0\x01", 1, 1.0)

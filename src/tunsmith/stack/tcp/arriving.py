@@ -175,7 +175,7 @@ class Arriving(Leaving):
         """An unacceptable segment: say what we expect, RFC 9293 §3.10.7.4 first. At a bounded rate for those
         that carry nothing, or two ends that disagree would answer each other's answers for ever."""
         self.stack.drops["tcp_unacceptable"] += 1
-        if length or self.stack.challenges.allow(now):
+        if length or self.stack.refusals.allow(now):
             self.send_ack(now)
 
     def _trim(self, seq: int, flags: int, data: memoryview) -> tuple[memoryview, int]:
