@@ -22,6 +22,8 @@ from tunsmith.errors import UsageError
     [
         ("direct", UpstreamUrl("direct")),
         ("direct://", UpstreamUrl("direct")),
+        ("DIRECT", UpstreamUrl("direct")),
+        ("Block", UpstreamUrl("block")),
         ("block", UpstreamUrl("block")),
         ("socks5://proxy.test", UpstreamUrl("socks5", "proxy.test", 1080)),
         ("socks5h://proxy.test:9050", UpstreamUrl("socks5", "proxy.test", 9050)),

@@ -8,6 +8,7 @@ so an interface that goes away and comes back is picked up by the next flow.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 
 from tunsmith.errors import UsageError
@@ -21,8 +22,9 @@ class Interface:
     def __init__(self, name: str) -> None:
         """Raises UsageError where `name` does not exist or this kernel will not let us pin to it."""
         self.name = name
-        self._option = name.encode() + b"\0"
-        if not 0 < len(name.encode()) < 16 or "\0" in name:
+        packed = os.fsencode(name)
+        self._option = packed + b"\0"
+        if not 0 < len(packed) < 16 or "\0" in name:
             raise UsageError(f"--interface {name!r}: an interface name has 1 to 15 bytes")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:

@@ -52,7 +52,7 @@ class UpstreamUrl:
 def make_dialer(text: str, interface: str | None = None) -> Dialer:
     """The dialer `text` stands for, its sockets pinned to `interface`. Raises UsageError."""
     url = parse_upstream(text)
-    link = Interface(interface) if interface else None
+    link = None if interface is None else Interface(interface)
     match url.scheme:
         case "direct":
             return DirectDialer(link)
@@ -65,8 +65,8 @@ def make_dialer(text: str, interface: str | None = None) -> Dialer:
 
 def parse_upstream(text: str) -> UpstreamUrl:
     """Take an upstream URL apart. Raises UsageError: one line, without the credentials."""
-    if text.removesuffix("://") in _BARE:
-        return UpstreamUrl(text.removesuffix("://"))
+    if (bare := text.removesuffix("://").lower()) in _BARE:
+        return UpstreamUrl(bare)
     if not text.strip():
         raise UsageError(f"upstream: the URL is empty; known are {_KNOWN}")
     if not text.isprintable():
