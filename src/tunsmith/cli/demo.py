@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from io import TextIOWrapper
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tunsmith.cli.run import NOT_STARTED
-from tunsmith.errors import HostError, TunsmithError
+from tunsmith.cli.main import NOT_STARTED
+from tunsmith.errors import HostError, TunsmithError, UsageError
 
 if TYPE_CHECKING:
     from tunsmith.demo.facts import Facts
@@ -38,6 +39,8 @@ def command(seconds: float, as_json: bool) -> int:
     """
     from tunsmith.demo.show import enter
 
+    if math.isnan(seconds):  # no range keeps it out
+        raise UsageError("--seconds nan: not a length of time")
     try:
         enter()
         import asyncio

@@ -1,11 +1,13 @@
 """The `tunsmith` command: finds the subcommand, imports that one only, turns errors into one line.
 
-Exit codes: 0 done; 1 failed; 2 the command line is wrong, nothing was changed. `run` exits with the code
-of the program it ran, or 125 when it could not start it (as env, nohup and timeout do).
+Exit codes: 0 done; 1 failed; 2 the command line is wrong, nothing was changed; 125 this machine cannot do
+it. `run` exits with the code of the program it ran, or 125 when it could not start it (as env, nohup and
+timeout do).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -18,13 +20,24 @@ from tunsmith.errors import TunsmithError, UsageError
 
 FAILED = 1
 WRONG_USAGE = 2
+NOT_STARTED = 125
 INTERRUPTED = 130
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 COMMANDS = {
     "run": "Run one program behind a proxy. No root needed.",
     "demo": "See it at work on a private internet made for the occasion.",
 }
 """Name of each subcommand and of its module in `tunsmith.cli`, and what `--help` says about it."""
+
+
+class NeedsLinux(click.ClickException):
+    """There are no network namespaces and no TUN to be had."""
+
+    exit_code = NOT_STARTED
+
+    def __init__(self) -> None:
+        super().__init__(f"this needs Linux, not {sys.platform}; the library, tunsmith.stack, does not")
 
 
 class LazyGroup(click.Group):
@@ -36,6 +49,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        if sys.platform != "linux":
+            raise NeedsLinux
         command = import_module(f"tunsmith.cli.{cmd_name}").command
         assert isinstance(command, click.Command)
         return command
@@ -61,9 +76,8 @@ def main() -> None:
     """Run the command line of this process and exit."""
     _fill_standard_descriptors()
     code = run(sys.argv[1:])
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):
-            stream.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
     # Not sys.exit: it would wait for threads, and one may hang in a name look-up for half a minute.
     os._exit(code)
 
@@ -87,6 +101,10 @@ def run(arguments: list[str]) -> int:
         return _complain(str(error), FAILED)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
+    except OSError as error:
+        if error.errno not in _NOT_WRITTEN:
+            raise
+        return _complain(f"cannot write to standard output: {error.strerror}", FAILED)
 
 
 def _fill_standard_descriptors() -> None:
@@ -104,5 +122,6 @@ def _fill_standard_descriptors() -> None:
 
 def _complain(message: str, code: int) -> int:
     line = " ".join(message.split())
-    sys.stderr.write(f"tunsmith: {line}\n")
+    with suppress(OSError):  # nobody reads it, or the disk is full: the exit code remains
+        sys.stderr.write(f"tunsmith: {line}\n")
     return code

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tunsmith.cli.main import NOT_STARTED
 from tunsmith.cli.publish import parse_all
 from tunsmith.config import Limits, Settings
-from tunsmith.errors import TunsmithError, UsageError
+from tunsmith.errors import HostError, TunsmithError, UsageError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from tunsmith.host.sandbox import Sandbox
     from tunsmith.relay.report import Reporter
 
-NOT_STARTED = 125
-"""Exit code when tunsmith failed before CMD was started; env, nohup and timeout use it so."""
+FEWEST_DESCRIPTORS = 64
+"""Two dozen are ours, the rest is for flows."""
 LOCAL_RESOLVER = "127.0.0.1"
 """What glibc asks when resolv.conf names nobody."""
 
@@ -140,11 +141,16 @@ def _run(request: Request) -> int:
     from tunsmith.host.sandbox import Sandbox
     from tunsmith.host.syscalls import keep_freed_memory
 
+    _check_descriptor_limit()
     sandbox = Sandbox.spawn(request.command, request.settings.network, request.resolv_conf)
     try:
         _raise_descriptor_limit()
         keep_freed_memory(trim=32 << 20, mmap=1 << 20)
         return _new_event_loop().run_until_complete(_serve(request, sandbox))
+    except OSError as error:
+        if sandbox.is_running:
+            raise
+        raise HostError(f"cannot start: {error.strerror or error}") from error
     finally:
         sandbox.close()
 
@@ -205,6 +211,15 @@ def _open_capture(path: str | None) -> Capture | None:
     from tunsmith.device.pcap import Capture
 
     return Capture(path, warn=_complain)
+
+
+def _check_descriptor_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < FEWEST_DESCRIPTORS:
+        raise HostError(
+            f"{hard} file descriptors are too few (at least {FEWEST_DESCRIPTORS}); raise the hard limit "
+            f"(`ulimit -Hn`)"
+        )
 
 
 def _raise_descriptor_limit() -> None:

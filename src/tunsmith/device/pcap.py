@@ -47,6 +47,8 @@ class Capture:
     def __init__(
         self, path: str, *, warn: Callable[[str], None], interface: str = "tun0", snaplen: int = 0
     ) -> None:
+        if not path:
+            raise UsageError("cannot write the capture: the name of the file is empty")
         self._name = "standard output" if path == STDOUT else path
         self._warn = warn
         self._snaplen = snaplen or sys.maxsize
