@@ -44,6 +44,27 @@ def test_program_not_found_is_127(user: User) -> None:
     assert (result.returncode, result.stderr) == (127, "tunsmith: no-such-program: command not found\n")
 
 
+def test_program_without_a_name_is_127(user: User) -> None:
+    result = _tunsmith(user, "")
+    assert (result.returncode, result.stderr) == (127, "tunsmith: '': command not found\n")
+
+
+def test_environment_is_that_of_the_caller(user: User) -> None:
+    """Also where Python sets a variable for its own sake (PEP 538)."""
+    for given in (["PATH=/bin:/usr/bin"], ["PATH=/bin:/usr/bin", "LC_CTYPE=C"]):
+        given.append(f"PYTHONPATH={environment()['PYTHONPATH']}")
+        command = ["env", "-i", *given, *TUNSMITH, "--", "env"]
+        result = run(on_machine([*user.become(), *command], ROOT_USER))
+        assert sorted(result.stdout.splitlines()) == sorted(given)
+
+
+def test_too_few_descriptors_for_anything_is_one_line_and_125(user: User) -> None:
+    result = _tunsmith(user, "--", "echo", "started", prelude="ulimit -n 24")
+    assert (result.returncode, result.stdout) == (125, "")
+    assert result.stderr.startswith("tunsmith: 24 file descriptors are too few")
+    assert result.stderr.count("\n") == 1
+
+
 def test_options_behind_the_program_are_its_own(user: User) -> None:
     assert _tunsmith(user, "echo", "-v", "--via", "x").stdout == "-v --via x\n"
 

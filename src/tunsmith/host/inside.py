@@ -126,11 +126,28 @@ def _become(command: list[str]) -> int:
     set_parent_death_signal(0)
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(ignored, signal.SIG_DFL)
+    _give_back_the_locale()
     error = execvp(command)
     exists = _exists(command[0])
     reason = error.strerror if exists else "command not found"
-    _say(f"tunsmith: {command[0]}: {reason}\n")
+    _say(f"tunsmith: {command[0] or repr('')}: {reason}\n")
     return NOT_FOUND if error.errno == errno.ENOENT or not exists else NOT_EXECUTABLE
+
+
+def _give_back_the_locale() -> None:
+    """Python that is started in the C locale sets LC_CTYPE for all its children (PEP 538); the caller did not."""
+    if b"LC_CTYPE" not in os.environb:
+        return
+    try:
+        with open("/proc/self/environ", "rb") as file:  # what this process was started with
+            given = file.read().split(b"\0")
+    except OSError:
+        return
+    values = [entry.removeprefix(b"LC_CTYPE=") for entry in given if entry.startswith(b"LC_CTYPE=")]
+    if values:
+        os.environb[b"LC_CTYPE"] = values[0]
+    else:
+        del os.environb[b"LC_CTYPE"]
 
 
 def _say(line: str) -> None:
@@ -143,7 +160,7 @@ def _say(line: str) -> None:
 def _exists(program: str) -> bool:
     """Whether there is such a file at all: execvp says EACCES, too, where one directory of PATH is closed."""
     places = [""] if "/" in program else os.get_exec_path()
-    return any(os.path.exists(os.path.join(place, program)) for place in places)
+    return program != "" and any(os.path.exists(os.path.join(place, program)) for place in places)
 
 
 def _expect(control: socket.socket, word: bytes) -> None:
