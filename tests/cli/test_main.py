@@ -9,6 +9,8 @@ from tests.host.machine import environment
 from tunsmith import __version__
 from tunsmith.cli.main import COMMANDS, run
 
+MODULE = [sys.executable, "-m", "tunsmith"]
+
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
@@ -23,6 +25,10 @@ from tunsmith.cli.main import COMMANDS, run
         (["run", "--via", "gopher://host", "--", "true"], "gopher"),
         (["run", "--via", "socks5://host:99999", "--", "true"], "99999"),
         (["run", "--interface", "no-such-link", "--", "true"], "no-such-link"),
+        (["run", "--interface", "", "--", "true"], "an interface name has 1 to 15 bytes"),
+        (["run", "--interface", "\udcff", "--", "true"], "no such interface"),
+        (["run", "--capture", "", "--", "true"], "the name of the file is empty"),
+        (["demo", "--seconds", "nan"], "--seconds nan"),
         (["run", "--capture", "/no/such/directory/file", "--", "true"], "No such file or directory"),
     ],
 )
@@ -40,6 +46,59 @@ def test_wrong_command_line_is_one_line_and_code_2(
 def test_secrets_of_a_wrong_url_are_not_shown(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["run", "--via", "gopher://user:hunter2@host", "--", "true"]) == 2
     assert "hunter2" not in capfd.readouterr().err
+
+
+def test_elsewhere_it_says_that_it_needs_linux(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    for name in COMMANDS:
+        assert run([name]) == 125
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line.startswith("tunsmith: this needs Linux, not darwin")
+
+
+def test_help_that_cannot_be_written_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [*MODULE, "--help"],
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    complaint = "tunsmith: cannot write to standard output: No space left on device\n"
+    assert (result.returncode, result.stderr) == (1, complaint)
+
+
+def test_exit_code_stands_where_the_complaint_cannot_be_written() -> None:
+    with open("/dev/full", "w") as full:
+        command = [*MODULE, "run", "--via", "gopher://x", "--", "true"]
+        assert subprocess.run(command, env=environment(), stderr=full, check=False).returncode == 2
+
+
+def test_library_needs_nothing_of_linux() -> None:
+    """Whoever has no TUN can still use the stack, and test with it."""
+    script = (
+        "import asyncio, importlib, pkgutil, sys, os, signal, socket\n"
+        "for name in ('fcntl', 'resource', 'termios', 'pwd', 'grp', 'uvloop'): sys.modules[name] = None\n"
+        "sys.platform = 'other'\n"
+        "for module, names in (\n"
+        "    (os, 'fork geteuid getuid pidfd_open readv writev O_NONBLOCK O_CLOEXEC'),\n"
+        "    (socket, 'AF_NETLINK SO_BINDTODEVICE SOCK_NONBLOCK recv_fds send_fds'),\n"
+        "    (signal, 'SIGSTOP SIGTSTP SIGWINCH pidfd_send_signal pthread_sigmask'),\n"
+        "):\n"
+        "    for name in names.split(): delattr(module, name)\n"
+        "import tunsmith.stack, tunsmith.wire, tunsmith.device.memory, tunsmith.testing\n"
+        "for package in (tunsmith.stack, tunsmith.wire, tunsmith.testing):\n"
+        "    for found in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+        "        importlib.import_module(found.name)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_version(capfd: pytest.CaptureFixture[str]) -> None:

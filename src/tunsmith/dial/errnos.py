@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 
 from tunsmith.errors import DialError, DialProhibited, DialRefused, DialTimeout, DialUnreachable, Reach
 
@@ -38,6 +37,8 @@ def dial_error(code: int, where: object) -> DialError:
     if code in _PROHIBITED:
         return DialProhibited(f"{where}: forbidden by this machine ({os.strerror(code)})")
     if code in _NO_DESCRIPTOR:
+        import resource  # not everywhere
+
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return DialError(
             f"{where}: out of file descriptors (the limit is {limit}); raise it with `ulimit -n`"
