@@ -36,7 +36,8 @@ class Device(Protocol):
 
     def write(self, parts: tuple[Buffer, ...]) -> None:
         """One frame, given as the parts to be joined; the first begins with the virtio header. A frame the device
-        cannot take now is lost and counted in `lost`, as on any link. Raises OSError when the device has gone."""
+        cannot take is lost and counted in `lost`, as on any link: writing happens in the middle of all else. That the
+        device has gone is told by `read`."""
 
     lost: int
     """Frames lost in `write`."""

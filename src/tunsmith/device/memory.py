@@ -44,10 +44,8 @@ class MemoryDevice:
         return len(frame)
 
     def write(self, parts: tuple[Buffer, ...]) -> None:
-        if self._event < 0:
-            raise OSError("the device is closed")
         peer = self._peer
-        if peer._event < 0 or len(peer._frames) >= peer._limit:
+        if self._event < 0 or peer._event < 0 or len(peer._frames) >= peer._limit:
             self.lost += 1
             return
         if not peer._frames:
