@@ -15,10 +15,18 @@ import pytest_asyncio
 
 import tunsmith.engine
 from tests.inside import GATEWAY, Inside, Upstream, heard, until
-from tunsmith.config import Limits, Settings
+from tunsmith.config import Limits, Publish, Settings
 from tunsmith.device.memory import MemoryDevice
 from tunsmith.engine import Engine
-from tunsmith.errors import DialError, DialRefused, DialUnreachable, ProxyAuthFailed, ProxyError, Reach
+from tunsmith.errors import (
+    DialError,
+    DialRefused,
+    DialUnreachable,
+    ProxyAuthFailed,
+    ProxyError,
+    Reach,
+    UsageError,
+)
 from tunsmith.relay.report import FlowRecord
 from tunsmith.stack.events import Established, PeerClosed
 from tunsmith.stack.tcp.state import State
@@ -338,3 +346,111 @@ async def test_drain_waits_for_the_end_of_what_was_sent(bench: Bench) -> None:
     await bench.engine.drain(5.0)
     assert heard(far) == b"last words"
     assert heard(far) == b""
+
+
+def caught(loop: asyncio.AbstractEventLoop) -> list[str]:
+    """What is raised into `loop` from now on."""
+    errors: list[str] = []
+    loop.set_exception_handler(lambda _, context: errors.append(repr(context.get("exception"))))
+    return errors
+
+
+async def test_reporter_that_raises_ends_neither_the_engine_nor_other_flows(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(record: FlowRecord) -> None:
+        bench.notes.flows.append(record)
+        raise BrokenPipeError("nobody reads any more")
+
+    monkeypatch.setattr(bench.notes, "flow_ended", broken)
+    first = bench.inside.connect(source_port=50000)
+    await until(lambda: Established(first) in bench.inside.events)
+    first.abort(time.monotonic())
+    bench.inside.send_datagram(b"?", 1000)
+    await until(lambda: bench.engine.udp.flows)
+    await swept(bench, 31)
+    assert len(bench.notes.flows) == 2
+    assert bench.upstream.ports[0].closed
+    second = bench.inside.connect(source_port=50001)
+    await until(lambda: Established(second) in bench.inside.events)
+    assert bench.engine.drops["report_failed"] == 2
+
+
+async def test_fault_in_a_handler_costs_its_packet_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An OSError from the middle of a packet is not one of the device."""
+    errors = caught(asyncio.get_running_loop())
+
+    def broken(*_: object) -> None:
+        monkeypatch.undo()
+        raise OSError("a fault")
+
+    monkeypatch.setattr(bench.engine.book, "enter", broken)
+    bench.inside.connect(source_port=50000)
+    second = bench.inside.connect(source_port=50001)
+    await until(lambda: Established(second) in bench.inside.events)
+    assert errors == ["OSError('a fault')"]
+    assert not bench.notes.notices
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_dialer_that_breaks_its_contract_is_a_failed_dial(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ValueError("oops")
+
+    def fail_at_once(*_: object) -> None:
+        raise ValueError("oops")
+
+    monkeypatch.setattr(bench.upstream, "begin", fail_at_once if at_once else fail)
+    monkeypatch.setattr(bench.upstream, "open_datagrams", fail)
+    connection = bench.inside.connect()
+    await until(lambda: bench.inside.closed(connection))
+    assert bench.inside.closed(connection) == [errno.EHOSTUNREACH]
+    bench.inside.send_datagram(b"?", 1000)
+    await until(lambda: len(bench.notes.flows) == 2)
+    assert bench.notes.outcomes == ["error", "host unreachable"]
+    assert bench.notes.notices == ["192.0.2.7:80: the upstream failed: ValueError('oops')"]
+
+
+async def test_timers_go_on_after_a_handler_has_raised(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = caught(asyncio.get_running_loop())
+    connection = bench.inside.connect()
+    await until(lambda: Established(connection) in bench.inside.events)
+    handle_timeout = bench.engine.stack.handle_timeout
+
+    def raise_once(now: float) -> None:
+        monkeypatch.setattr(bench.engine.stack, "handle_timeout", handle_timeout)
+        raise ValueError("a fault")
+
+    monkeypatch.setattr(bench.engine.stack, "handle_timeout", raise_once)
+    connection.send(b"to be acknowledged", time.monotonic())
+    await until(lambda: not connection.unacknowledged)
+    assert errors == ["ValueError('a fault')"]
+
+
+@pytest.mark.parametrize("publish", [(), (Publish("192.0.2.1", 1, 1),)], ids=["upstream", "published port"])
+async def test_engine_that_cannot_start_is_closed(
+    monkeypatch: pytest.MonkeyPatch, publish: tuple[Publish, ...]
+) -> None:
+    class Broken(Upstream):
+        closed = 0
+
+        async def start(self) -> None:
+            if not publish:
+                raise ProxyError("the proxy is down")
+
+        def close(self) -> None:
+            self.closed += 1
+
+    upstream = Broken()
+    ours, theirs = MemoryDevice.pair()
+    engine = Engine(ours, upstream, Settings(publish=publish))
+    with pytest.raises((ProxyError, UsageError)):
+        await engine.start()
+    assert upstream.closed == 1
+    assert ours.fileno() == -1
+    engine.close()
+    theirs.close()

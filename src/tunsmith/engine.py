@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any
 from tunsmith.config import Settings
 from tunsmith.device.base import FRAME_ROOM, TSO, Device
 from tunsmith.dial.base import Stream
-from tunsmith.errors import UsageError
 from tunsmith.flow import TCP, UDP, Action, Target, Verdict
 from tunsmith.relay.dials import AT_ONCE as DIALS_AT_ONCE
 from tunsmith.relay.dials import Dials
@@ -90,7 +89,6 @@ class Engine:
         self.dialer = dialer
         self.settings = settings
         self.clock = clock
-        self.reporter: Reporter = reporter or Silent()
         self.rules = RuleTable(settings.network, dialer.wants_names)
         limits = settings.limits
         config = StackConfig(
@@ -112,7 +110,7 @@ class Engine:
             from tunsmith.dns.fakeip import FakeIpPool
 
             self.pool = FakeIpPool.of(settings.network)
-        self.book = FlowBook(dialer.label, self.pool, self.reporter, self.drops, clock)
+        self.book = FlowBook(dialer.label, self.pool, reporter or Silent(), self.drops, clock)
         self.dials = Dials(dialer, self.book, self._relay, clock)
         network = settings.network
         gateways = frozenset((network.gateway.compressed, network.gateway6.compressed))
@@ -129,9 +127,8 @@ class Engine:
 
     async def start(self) -> None:
         """Learn what the upstream can do and begin. Raises DialError where it can do nothing, UsageError where
-        a port cannot be published; the engine is closed then."""
+        a port cannot be published; the engine is closed then, as it is when this is cancelled."""
         self._loop = asyncio.get_running_loop()
-        await self.dialer.start()
         self.poller = Poller(self._loop)
         self.udp = UdpRelay(
             self._loop,
@@ -139,21 +136,20 @@ class Engine:
             self.stack,
             self.dialer,
             self.settings.limits,
-            self.drops,
-            self.book.end,
-            self.book.complain,
+            self.book,
         )
         self.stack.deadlines.on_earlier = self._wake
-        self.poller.watch(self.device.fileno(), IN, self._on_packets)
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
+        try:
+            await self.dialer.start()
+            if self.settings.publish:
+                self._published = self._publish()
+        except BaseException:
+            self.close()
+            raise
+        self.poller.watch(self.device.fileno(), IN, self._on_packets)
         if self.capture is not None:
             self._flush_capture(self.capture)
-        if self.settings.publish:
-            try:
-                self._published = self._publish()
-            except UsageError:
-                self.close()
-                raise
 
     def _publish(self) -> Publisher:
         from tunsmith.relay.publish import Publisher, Surroundings
@@ -199,11 +195,7 @@ class Engine:
         if self._closed:
             return
         self._closed = True
-        if not self._device_lost:
-            self.poller.change(self.device.fileno(), IN, NOTHING)
         self._sweeper.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
         for task in self._tasks:
             task.cancel()
         self.dials.close()
@@ -214,6 +206,8 @@ class Engine:
             self._pings.close()
         if self._published is not None:
             self._published.close()
+        if self._timer is not None:
+            self._timer.cancel()
         self.poller.close()
         self.dialer.close()
         self.device.close()
@@ -234,20 +228,24 @@ class Engine:
         stack.batching = True
         try:
             for _ in range(BATCH):
-                receive_frame(buffer, read(buffer), now)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._on_device_lost(error)
-        stack.end_batch(now)
-        self.udp.flush()
+                try:
+                    length = read(buffer)
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    self._on_device_lost(error)
+                    break
+                receive_frame(buffer, length, now)
+        finally:  # what a handler raises costs its packet, nothing else
+            stack.end_batch(now)
+            self.udp.flush()
 
     def _on_device_lost(self, error: OSError) -> None:
         if self._device_lost:
             return
         self._device_lost = True
         self.poller.change(self.device.fileno(), IN, NOTHING)
-        self.reporter.notice(f"the TUN device is gone: {error.strerror or error}")
+        self.book.notice(f"the TUN device is gone: {error.strerror or error}")
 
     # --- 2, 3, 4: TCP ---
 
@@ -371,9 +369,7 @@ class Engine:
                 self.stack,
                 self.dialer,
                 self.settings.network,
-                self.reporter,
-                self.book.enter,
-                self.drops,
+                self.book,
             )
         verdict, target = self._decide(echo.family.icmp, echo.destination, 0)
         self._pings.on_echo(echo, target, verdict)
@@ -389,15 +385,17 @@ class Engine:
             self._timer = self._loop.call_later(max(0.0, due - self.clock()), self._on_deadline)
 
     def _on_deadline(self) -> None:
-        now = self.clock()
         self._timer, self._wake_at = None, float("inf")
-        self.stack.handle_timeout(now)
-        due = self.stack.next_deadline()
-        if due is not None:
-            self._wake(due)
+        try:
+            self.stack.handle_timeout(self.clock())
+        finally:  # what a handler raises must not stop the clock
+            due = self.stack.next_deadline()
+            if due is not None:
+                self._wake(due)
 
     def _sweep(self) -> None:
         """Close flows that have been idle for longer than their kind allows."""
+        self._sweeper = self._loop.call_later(SWEEP, self._sweep)
         now = self.clock()
         self.udp.expire(now)
         if self._pings is not None:
@@ -408,7 +406,6 @@ class Engine:
         oldest = now - self.settings.limits.tcp_idle
         for relay in [relay for relay in self.relays if relay.record.last < oldest]:
             relay.abort("idle")
-        self._sweeper = self._loop.call_later(SWEEP, self._sweep)
 
     def _flush_capture(self, capture: Capture) -> None:
         """Whoever looks at the capture meanwhile sees it grow."""

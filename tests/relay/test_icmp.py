@@ -16,6 +16,7 @@ from tunsmith.dial.base import Dialer, PingFault, PingReply, Pings
 from tunsmith.dial.direct import DirectDialer
 from tunsmith.errors import DialError, DialProhibited, DialUnreachable, Reach
 from tunsmith.flow import Action, Target, Verdict
+from tunsmith.relay.flows import FlowBook
 from tunsmith.relay.icmp import DESTINATIONS, IDLE, SESSIONS, PingRelay
 from tunsmith.relay.poller import IN, Poller
 from tunsmith.relay.report import FlowRecord
@@ -23,7 +24,7 @@ from tunsmith.stack.config import StackConfig
 from tunsmith.stack.events import Echo
 from tunsmith.stack.stack import Stack
 from tunsmith.wire.icmp import HEADER_LENGTH, ICMP
-from tunsmith.wire.ip import IPV4, IpFamily, parse_ip
+from tunsmith.wire.ip import IPV4, parse_ip
 from tunsmith.wire.vnet import VNET_HDR_LEN
 
 VIA = Verdict(Action.DIAL, "via")
@@ -131,9 +132,7 @@ class Bench:
             self.stack,
             cast(Dialer, self.dialer),
             NETWORK,
-            self.reports,
-            _record,
-            self.drops,
+            FlowBook("test", None, self.reports, self.drops, time.monotonic),
         )
 
     def echo(self, echo: Echo = ECHO, verdict: Verdict = VIA) -> ScriptedPings:
@@ -149,10 +148,6 @@ class Bench:
         message = packet[header.header_length :]
         icmp_type, code, _, rest = ICMP.unpack_from(message)
         return header.source, icmp_type, code, rest, message[HEADER_LENGTH:], header.ttl
-
-
-def _record(protocol: str, family: IpFamily, key: bytes, target: Target, verdict: Verdict) -> FlowRecord:
-    return FlowRecord(protocol, family, key, target, verdict.rule, "scripted", 0.0)
 
 
 @pytest.fixture
@@ -223,8 +218,9 @@ def test_a_local_error_comes_from_the_gateway(bench: Bench, code: int, expected:
     assert (source, tuple(kind)) == (GATEWAY, expected)
 
 
-def test_a_full_upstream_loses_the_echo_and_counts_it(bench: Bench) -> None:
-    bench.echo().fails = BlockingIOError()
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.ENOBUFS])
+def test_a_full_upstream_loses_the_echo_and_counts_it(bench: Bench, code: int) -> None:
+    bench.echo().fails = OSError(code, "full")
     bench.echo()
     assert not list(bench.stack.frames_to_send())
     assert bench.drops["ping_upstream_full"] == 1

@@ -21,6 +21,9 @@ _HOST = frozenset({errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.EOPNOTSUPP})
 _PROHIBITED = frozenset({errno.EACCES, errno.EPERM})
 _NO_SOURCE = frozenset({errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.EAGAIN})
 """All local ports taken, or no address of that family that could be the source."""
+CONGESTED = frozenset({errno.ENOBUFS, errno.ENOMEM})
+"""A queue of this machine is full: a datagram is lost, as on any busy link, and no destination is to blame. With
+IP_RECVERR set, Linux says so (udp_send_skb)."""
 _NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 
 

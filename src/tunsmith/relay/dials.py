@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tunsmith.dial.base import Stream
 from tunsmith.errors import DialError
-from tunsmith.relay.faults import icmp_for, outcome_of
+from tunsmith.relay.faults import dial_failure, icmp_for, outcome_of
 
 if TYPE_CHECKING:
     from tunsmith.dial.base import Dialer
@@ -55,8 +55,8 @@ class Dials:
         self._book.pin(record)
         try:
             opening = self._dialer.begin(record.target)
-        except DialError as error:
-            self._refuse(request, record, error)
+        except Exception as error:
+            self._refuse(request, record, dial_failure(error, record.target))
             return
         if isinstance(opening, Stream):
             self._on_open(request, record, opening)
@@ -78,8 +78,8 @@ class Dials:
             return
         try:
             stream = task.result()
-        except DialError as error:
-            self._refuse(request, dial.record, error)
+        except Exception as error:
+            self._refuse(request, dial.record, dial_failure(error, dial.record.target))
         else:
             self._on_open(request, dial.record, stream)
 

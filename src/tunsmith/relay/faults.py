@@ -32,6 +32,19 @@ def icmp_for(error: DialError) -> IcmpError | None:
     return IcmpError.HOST
 
 
+def dial_failure(error: Exception, what: object) -> DialError:
+    """`error` from a dialer asked for `what`. One that is no DialError is a fault of the dialer; the application is
+    answered, and the user told, all the same."""
+    return error if isinstance(error, DialError) else DialError(f"{what}: the upstream failed: {error!r}")
+
+
+def words_for(error: IcmpError) -> str:
+    """`error` in flow records."""
+    if error is IcmpError.TIME_EXCEEDED:
+        return "time exceeded"
+    return f"{error.name.lower().replace('_', ' ')} unreachable"
+
+
 def outcome_of(error: DialError) -> str:
     """One or two words for flow records."""
     name = type(error).__name__

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tunsmith.errors import DialError, ProxyError
 from tunsmith.flow import Action, Target, Verdict
@@ -17,6 +17,8 @@ from tunsmith.relay.report import FlowRecord, Reporter
 if TYPE_CHECKING:
     from tunsmith.dns.fakeip import FakeIpPool
     from tunsmith.wire.ip import IpFamily
+
+News = TypeVar("News", FlowRecord, str)
 
 REPEAT = 60.0
 """Seconds before the same complaint about the upstream is made again."""
@@ -66,7 +68,7 @@ class FlowBook:
         if record.pinned and self._pool is not None:
             self._pool.unpin(record.pinned)
             record.pinned = b""
-        self._reporter.flow_ended(record)
+        self._tell(self._reporter.flow_ended, record)
 
     def complain(self, error: DialError) -> None:
         """What is wrong with the upstream or with us, not with one destination, is worth a line."""
@@ -75,4 +77,14 @@ class FlowBook:
             now = self._clock()
             if now - self._complaints.get(kind, -REPEAT) >= REPEAT:
                 self._complaints[kind] = now
-                self._reporter.notice(str(error))
+                self.notice(str(error))
+
+    def notice(self, text: str) -> None:
+        """A line for whoever reports."""
+        self._tell(self._reporter.notice, text)
+
+    def _tell(self, listener: Callable[[News], None], news: News) -> None:
+        try:
+            listener(news)
+        except Exception:  # flows end in the middle of packets: a pipe that nobody reads must not hurt others
+            self.drops["report_failed"] += 1

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import socket
 import time
-from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
 
 from tunsmith.config import Network
 from tunsmith.dial.base import Dialer, PingFault, PingReply, Pings
-from tunsmith.dial.errnos import dial_error
+from tunsmith.dial.errnos import CONGESTED, dial_error
 from tunsmith.errors import DialError, DialProhibited
 from tunsmith.flow import Action, Target, Verdict
-from tunsmith.relay.faults import icmp_for
+from tunsmith.relay.faults import icmp_for, words_for
+from tunsmith.relay.flows import FlowBook
 from tunsmith.relay.poller import IN, Poller
-from tunsmith.relay.report import FlowRecord, Reporter
+from tunsmith.relay.report import FlowRecord
 from tunsmith.stack.events import Echo
 from tunsmith.stack.stack import Stack
 from tunsmith.wire.icmp import IcmpError, meaning_of
@@ -35,8 +34,6 @@ IDLE = 30.0
 """Seconds without an echo or an answer."""
 RECEIVES = 64
 """Upstream reads before other flows get their turn."""
-
-NewRecord = Callable[[str, IpFamily, bytes, Target, Verdict], FlowRecord]
 
 
 class PingSession:
@@ -59,7 +56,7 @@ class PingSession:
 
 
 class PingRelay:
-    """All pings of one engine. `new_record` makes the record of a flow."""
+    """All pings of one engine."""
 
     def __init__(
         self,
@@ -67,17 +64,14 @@ class PingRelay:
         stack: Stack,
         dialer: Dialer,
         network: Network,
-        reporter: Reporter,
-        new_record: NewRecord,
-        drops: Counter[str],
+        book: FlowBook,
     ) -> None:
         self._poller = poller
         self._stack = stack
         self._dialer = dialer
         self._gateways = {IPV4: network.gateway.packed, IPV6: network.gateway6.packed}
-        self._reporter = reporter
-        self._new_record = new_record
-        self._drops = drops
+        self._book = book
+        self._drops = book.drops
         self._sessions: dict[tuple[bytes, int], PingSession] = {}
         """The one used longest ago first."""
         self._told = False
@@ -116,7 +110,7 @@ class PingRelay:
         except DialError as error:
             if isinstance(error, DialProhibited) and not self._told:
                 self._told = True
-                self._reporter.notice(str(error))
+                self._book.notice(str(error))
             self._fail(echo, icmp_for(error) or IcmpError.HOST)
             return None
         session = PingSession(echo.family, echo.source, echo.identifier, pings, time.monotonic())
@@ -130,7 +124,7 @@ class PingRelay:
             if len(records) >= DESTINATIONS:
                 self._report(records.pop(next(iter(records))))
             key = echo.family.key(echo.source, echo.identifier, echo.destination, 0)
-            record = records[echo.destination] = self._new_record("icmp", echo.family, key, target, verdict)
+            record = records[echo.destination] = self._book.enter("icmp", echo.family, key, target, verdict)
         return record
 
     def _send(self, session: PingSession, echo: Echo, record: FlowRecord) -> None:
@@ -141,8 +135,11 @@ class PingRelay:
         except BlockingIOError:
             self._drops["ping_upstream_full"] += 1
         except OSError as error:
+            if error.errno in CONGESTED:
+                self._drops["ping_upstream_full"] += 1
+                return
             meaning = icmp_for(dial_error(error.errno or 0, record.target)) or IcmpError.HOST
-            record.outcome = _outcome(meaning)
+            record.outcome = words_for(meaning)
             self._fail(echo, meaning)
 
     def _fail(self, echo: Echo, error: IcmpError) -> None:
@@ -180,7 +177,7 @@ class PingRelay:
         destination = ip_address(fault.destination).packed
         record = session.records.get(destination)
         if record is not None:
-            record.outcome = _outcome(error)
+            record.outcome = words_for(error)
         self._stack.send_echo_error(
             session.echo(destination, fault.sequence, fault.data),
             error,
@@ -209,13 +206,6 @@ class PingRelay:
             self._report(record)
 
     def _report(self, record: FlowRecord) -> None:
-        record.ended = time.monotonic()
         if record.outcome == "open":
             record.outcome = "no answer"
-        self._reporter.flow_ended(record)
-
-
-def _outcome(error: IcmpError) -> str:
-    if error is IcmpError.TIME_EXCEEDED:
-        return "time exceeded"
-    return f"{error.name.lower().replace('_', ' ')} unreachable"
+        self._book.end(record)

@@ -11,20 +11,19 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
 
 from tunsmith.config import Limits
 from tunsmith.dial.base import Datagrams, Dialer
-from tunsmith.errors import DialError
+from tunsmith.dial.errnos import CONGESTED, dial_error
 from tunsmith.flow import Target
-from tunsmith.relay.faults import icmp_for, outcome_of
+from tunsmith.relay.faults import dial_failure, icmp_for, outcome_of, words_for
+from tunsmith.relay.flows import FlowBook
 from tunsmith.relay.poller import IN, Poller
 from tunsmith.relay.report import FlowRecord
 from tunsmith.stack.stack import Stack
-from tunsmith.wire.icmp import IcmpError
+from tunsmith.wire.icmp import IcmpError, meaning_of
 from tunsmith.wire.ip import IPV4, IpFamily
 
 GATHER_BYTES = 61440
@@ -71,8 +70,7 @@ class UdpMapping:
 
 
 class UdpRelay:
-    """All UDP of one engine. `on_end` is called once for every flow, `on_dial_error` for every upstream port
-    that could not be opened."""
+    """All UDP of one engine."""
 
     def __init__(
         self,
@@ -81,18 +79,15 @@ class UdpRelay:
         stack: Stack,
         dialer: Dialer,
         limits: Limits,
-        drops: Counter[str],
-        on_end: Callable[[FlowRecord], None],
-        on_dial_error: Callable[[DialError], None],
+        book: FlowBook,
     ) -> None:
         self._loop = loop
         self._poller = poller
         self._stack = stack
         self._dialer = dialer
         self._limits = limits
-        self._drops = drops
-        self._on_end = on_end
-        self._on_dial_error = on_dial_error
+        self._book = book
+        self._drops = book.drops
         self.flows: dict[bytes, UdpFlow] = {}
         self.mappings: dict[bytes, UdpMapping] = {}
         self._gathering: list[UdpFlow] = []
@@ -118,11 +113,12 @@ class UdpRelay:
         family = socket.AF_INET if mapping.family is IPV4 else socket.AF_INET6
         try:
             datagrams = await self._dialer.open_datagrams(family)
-        except DialError as error:
+        except Exception as fault:
+            error = dial_failure(fault, "UDP")
             for flow in mapping.flows.values():
                 self._refuse(flow, icmp_for(error) or IcmpError.PORT)
             self.end(mapping, outcome_of(error))
-            self._on_dial_error(error)
+            self._book.complain(error)
             return
         if self.mappings.get(mapping.source) is not mapping:
             datagrams.close()
@@ -194,8 +190,11 @@ class UdpRelay:
         except BlockingIOError:
             self._drops["udp_upstream_full"] += len(parts)
         except OSError as error:
+            if error.errno in CONGESTED:
+                self._drops["udp_upstream_full"] += len(parts)
+                return
             self._drops["udp_send_failed"] += 1
-            self._tell_local_error(flow, error)
+            self._refuse(flow, icmp_for(dial_error(error.errno or 0, flow.target)) or IcmpError.PORT)
 
     # --- upstream to application ---
 
@@ -207,6 +206,7 @@ class UdpRelay:
         peer: Target | None = None
         held: list[bytes] = []
         size = held_bytes = 0
+        over = False
         try:
             for _ in range(RECEIVES):
                 data, segment_size, source = receive()
@@ -233,12 +233,14 @@ class UdpRelay:
         except BlockingIOError:
             pass
         except EOFError:
-            self.end(mapping, "proxy closed the association")
-            return
+            over = True
         except OSError:
             self._drops["udp_receive_failed"] += 1
         if held:
             self._deliver(mapping, peer, held, size)
+        if over:
+            self.end(mapping, "proxy closed the association")
+            return
         for fault in datagrams.faults():
             self._on_fault(mapping, fault.target, fault.icmp_type, fault.icmp_code, fault.mtu)
 
@@ -293,22 +295,13 @@ class UdpRelay:
 
     def _on_fault(self, mapping: UdpMapping, peer: Target, icmp_type: int, code: int, mtu: int) -> None:
         known = mapping.peers.get(peer)
-        if known is None:
-            return
-        family = mapping.family
-        for error in IcmpError:
-            if error.code(family) == (icmp_type, code):
-                self._refuse(known[1], error, mtu)
-                return
-
-    def _tell_local_error(self, flow: UdpFlow, error: OSError) -> None:
-        from tunsmith.dial.errnos import dial_error
-
-        meaning = icmp_for(dial_error(error.errno or 0, flow.target))
-        self._refuse(flow, meaning or IcmpError.PORT)
+        error = meaning_of(mapping.family, icmp_type, code)
+        if known is not None and error is not None:
+            self._refuse(known[1], error, mtu)
 
     def _refuse(self, flow: UdpFlow, error: IcmpError, mtu: int = 0) -> None:
-        flow.record.outcome = error.name.lower().replace("_", " ") + " unreachable"
+        if error is not IcmpError.TOO_BIG:  # a narrower path is no end
+            flow.record.outcome = words_for(error)
         self._stack.send_datagram_error(
             flow.mapping.family, flow.key, error, time.monotonic(), mtu=mtu, length=flow.size
         )
@@ -335,7 +328,7 @@ class UdpRelay:
                 del mapping.peers[peer]
         if flow.record.outcome == "open":
             flow.record.outcome = outcome
-        self._on_end(flow.record)
+        self._book.end(flow.record)
         if not mapping.flows:
             self._close(mapping)
 
