@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.sim.scenario import scenario
-from tests.sim.transfer import CONFIG, V4, V6, converse
+from tests.sim.transfer import CONFIG, V4, V6, Conversation, converse, text
+from tunsmith.testing.application import Application
 from tunsmith.testing.network import Network
 
 NewNetwork = Callable[[int], Network]
@@ -127,3 +128,17 @@ def test_long_transfers(new_network: NewNetwork, seed: int) -> None:
     talk = converse(network, 30_000_000, 10_000_000, delay=0.001, loss=0.001, left=replace(CONFIG, mtu=65535))
     assert network.run(steps=2_000_000)
     talk.check()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_host_opens_a_connection_to_the_other(new_network: NewNetwork, seed: int) -> None:
+    network = new_network(seed)
+    talk = converse(network, 50_000, 60_000, delay=0.01, loss=0.05)
+    a, b = talk.hosts
+    up, down = text(seed + 7, 70_000), text(seed + 8, 80_000)
+    client, server = Application(b, up), Application(a, down)
+    a.on_request = server.accept
+    client.connect((V4[1], 40000), (V4[0], 80))
+    assert network.run()
+    talk.check()
+    Conversation(network, client, server, up, down, talk.hosts).check()
