@@ -113,6 +113,14 @@ def test_descriptor_limit_is_raised_for_us_and_kept_for_the_program(user: User) 
     assert ours.split()[3:5] == ["4096", "4096"]
 
 
+def test_dead_dns_is_one_line(user: User) -> None:
+    etc = WRITABLE_ETC + "printf 'nameserver 127.0.0.53\\nnameserver 192.0.2.1\\n' > /etc/resolv.conf"
+    result = _tunsmith(user, "--", "getent", "ahosts", "example.com", prelude=etc)
+    assert result.returncode == 2
+    complaint = "tunsmith: DNS: no answer from the resolvers of this machine (127.0.0.53, 192.0.2.1)\n"
+    assert result.stderr == complaint
+
+
 def test_search_list_of_the_caller_is_kept_on_direct(user: User) -> None:
     etc = WRITABLE_ETC + "printf 'nameserver 9.9.9.9\\nsearch corp.example\\n' > /etc/resolv.conf"
     result = _tunsmith(user, "--", "cat", "/etc/resolv.conf", prelude=etc)

@@ -170,6 +170,37 @@ async def test_when_every_resolver_is_silent_it_is_servfail_at_the_deadline():
         assert dialer.open == 0
 
 
+async def test_an_outage_is_told_once_and_a_failing_resolver_is_none():
+    port = free_port()
+    told: list[str] = []
+    subject = resolver(DirectDialer(), ["127.0.0.1", "127.0.0.2"], port)
+    subject.on_outage = told.append
+    async with DnsServer("127.0.0.2", port, failing(dns.rcode.SERVFAIL)):
+        await ask(subject, query())
+    assert told == []
+    for _ in range(2):
+        await ask(subject, query())
+    assert told == ["DNS: no answer from the resolvers of this machine (127.0.0.1, 127.0.0.2)"]
+
+
+async def test_silence_is_an_outage_unless_other_queries_are_answered_meanwhile():
+    told: list[str] = []
+
+    def moody(message, transport):
+        return None if "silent" in str(message.question[0].name) else zone(message, transport)
+
+    async with DnsServer("127.0.0.1", free_port(), moody) as server:
+        subject = resolver(DirectDialer(), ["127.0.0.1"], server.port, patience=SOON, deadline=4 * SOON)
+        subject.on_outage = told.append
+        silent = asyncio.create_task(ask(subject, query("silent.example.")))
+        await asyncio.sleep(0)
+        await ask(subject, query())
+        await silent
+        assert told == []
+        await ask(subject, query("silent.example."))
+        assert told == ["DNS: no answer from the resolvers of this machine (127.0.0.1)"]
+
+
 async def test_without_resolvers_it_is_servfail():
     subject = resolver(DirectDialer(), [], 53)
     assert (await ask(subject, query())).rcode() == dns.rcode.SERVFAIL

@@ -42,6 +42,8 @@ DEADLINE = 10.0
 """Seconds after which a query has failed."""
 GRUDGE = 30.0
 """Seconds for which a resolver that stayed silent is asked last."""
+REPEAT = 60.0
+"""Seconds before an outage is told again."""
 
 _TRY_NEXT = frozenset((dns.SERVFAIL, dns.NOTIMP, dns.REFUSED))
 
@@ -76,6 +78,9 @@ class Resolver:
         self._servers = _usable(settings.resolvers, port) if pool is None else []
         self._remote = _first_global(settings.resolvers, port)
         self._resented: dict[Server, float] = {}
+        self.on_outage: Callable[[str], None] | None = None
+        """Told in one line that none of the caller's resolvers answers anything, at most every REPEAT seconds."""
+        self._heard = self._told = float("-inf")
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._present = 0
 
@@ -96,6 +101,7 @@ class Resolver:
             self.counts["dns_overload"] += 1
             return None
         self._present += 1
+        began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(self._deadline), self._turns:
                 if self._pool is None:
@@ -112,6 +118,8 @@ class Resolver:
             why = str(error)
         finally:
             self._present -= 1
+        if self._pool is None:
+            self._tell_outage(began)
         return dns.reply(query, dns.SERVFAIL, why=why)
 
     def name_of(self, packed: bytes) -> str | None:
@@ -151,7 +159,7 @@ class Resolver:
 
     async def _ask_own(self, query: dns.Query, ask: Ask) -> bytes:
         """Race the caller's resolvers, each joining when those before it stay silent or fail."""
-        best = dns.reply(query, dns.SERVFAIL, why="no resolver of this machine answers")
+        best: bytes | None = None
         waiting = deque(islice(cycle(self._by_merit()), SERVERS))
         lost: set[Server] = set()
         racing: dict[asyncio.Task[bytes], Server] = {}
@@ -169,17 +177,30 @@ class Resolver:
                     server = racing.pop(attempt)
                     if isinstance(attempt.exception(), (DialError, OSError)):
                         self._resent([server])
-                    elif dns.rcode_of(reply := attempt.result()) in _TRY_NEXT:
-                        best = reply
-                    else:
+                        lost.add(server)
+                        continue
+                    self._heard = asyncio.get_running_loop().time()
+                    if dns.rcode_of(reply := attempt.result()) not in _TRY_NEXT:
                         self._resented.pop(server, None)
                         return reply
+                    best = reply
                     lost.add(server)
+            if best is None:
+                raise DialError("no resolver of this machine answers")
             return best
         finally:
             for attempt in racing:
                 attempt.cancel()
             await asyncio.gather(*racing, return_exceptions=True)
+
+    def _tell_outage(self, began: float) -> None:
+        """A query of `began` has failed: it is not worth a line where others were answered meanwhile."""
+        now = asyncio.get_running_loop().time()
+        if self.on_outage is None or self._heard >= began or now - self._told < REPEAT:
+            return
+        self._told = now
+        hosts = ", ".join(server.target.host for server in self._servers) or "none"
+        self.on_outage(f"DNS: no answer from the resolvers of this machine ({hosts})")
 
     def _resent(self, servers: Iterable[Server]) -> None:
         until = asyncio.get_running_loop().time() + GRUDGE

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunsmith.flow import Target, Verdict
 from tunsmith.relay.dns_flow import DnsFlow
+from tunsmith.wire.dns import SERVFAIL, rcode_of
 
 if TYPE_CHECKING:
     from tunsmith.relay.dns import Resolver
@@ -45,6 +46,7 @@ class DnsService:
         """The resolver; from now on flows are told with the names it has looked up."""
         if self._resolver is None:
             self._resolver = self._make_resolver()
+            self._resolver.on_outage = self._book.notice
             self._book.name_of = self._resolver.name_of
         return self._resolver
 
@@ -63,7 +65,9 @@ class DnsService:
         if reply is not None:
             record.down = len(reply)
             self._stack.send_datagram(family, family.swap(key), reply)
-        record.outcome = "answered" if reply is not None else "dropped"
+            record.outcome = "failed" if rcode_of(reply) == SERVFAIL else "answered"
+        else:
+            record.outcome = "dropped"
         self._book.end(record)
 
     def open(
