@@ -144,6 +144,19 @@ def test_a_fin_beyond_the_window_is_not_here_yet() -> None:
     assert other.state == "ESTABLISHED"
 
 
+def test_a_fin_right_behind_text_that_fills_the_window_is_taken() -> None:
+    other = established(receive_buffer=1000)
+    other.send("F.", 1, bytes(1000))
+    assert other.state == "CLOSE-WAIT"
+
+
+def test_the_ack_of_a_segment_beyond_the_window_does_not_count() -> None:
+    other = established(receive_buffer=1000)
+    other.take(b"text")
+    other.send(".", 1001, bytes(1000), ack=5)
+    assert other.connection.sender.unsent == 4
+
+
 def test_a_segment_beyond_the_window_is_refused() -> None:
     other = established(receive_buffer=1000)
     (ack,) = other.send(".", 1001, b"too far")
@@ -441,6 +454,14 @@ def test_a_fin_behind_a_gap_waits_for_the_text() -> None:
     assert other.state == "CLOSE-WAIT"
 
 
+def test_text_and_fin_that_fill_the_gap_before_a_fin_known_already() -> None:
+    other = established()
+    other.send("F.", 5, b"efgh")
+    answers = other.send("F.", 1, b"abcdefgh")
+    assert [answer.ack for answer in answers][-1] == 10
+    assert other.state == "CLOSE-WAIT"
+
+
 def test_text_beyond_the_fin_is_none() -> None:
     other = established()
     other.send("F.", 5)
@@ -653,6 +674,18 @@ def test_the_echo_is_that_of_the_segment_the_ack_waits_for__rfc7323_4_3() -> Non
     other.send(".", 2897, b"x")
     (ack,) = other.wait(0.1)
     assert echoed(ack) == 103
+
+
+def test_the_echo_is_that_of_the_first_in_other_states_as_well() -> None:
+    other = stamped()
+    other.connection.shutdown(other.now)
+    other.answers()
+    other.stamp = 101
+    other.send(".", 1, b"one", ack=2)
+    other.stamp = 102
+    other.send(".", 4, b"two", ack=2)
+    (ack,) = other.wait(0.1)
+    assert (ack.ack, echoed(ack)) == (7, 101)
 
 
 def test_the_echo_is_that_of_the_segment_that_fills_the_gap__rfc7323_4_3() -> None:

@@ -312,7 +312,6 @@ class Arriving(Leaving):
         `told`: the text in front of it has been acknowledged already if there is a hole."""
         receiver = self.receiver
         if self.fin_seen:
-            self.send_ack(now)
             return
         if receiver.rcv_nxt != fin_at:
             if fin_at > receiver.rcv_nxt:
