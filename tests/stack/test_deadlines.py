@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stack.tcp.peer import peer
-from tunsmith.stack.deadlines import Deadlines
+from tunsmith.stack.deadlines import ENTRIES, Deadlines
 from tunsmith.stack.tcp.timers import NEVER
 
 
@@ -58,6 +58,22 @@ def test_the_owner_hears_when_the_earliest_moves_forward() -> None:
         alarm.timers[0] = due
         deadlines.schedule(alarm, due)
     assert heard == [5.0, 3.0]
+
+
+def test_a_far_timer_behind_many_near_ones_does_not_fill_the_heap() -> None:
+    deadlines, alarms = Deadlines(), [Alarm() for _ in range(10)]
+    for number, alarm in enumerate(alarms):
+        alarm.timers[0] = 1000.0 + number
+    for now in range(900):
+        for alarm in alarms:
+            alarm.timers[1] = now + 0.5
+            deadlines.schedule(alarm, now + 0.5)
+        deadlines.run(now + 0.5)
+        assert len(deadlines._heap) <= ENTRIES + 20
+        assert deadlines.earliest() == 1000.0
+    deadlines.run(2000.0)
+    assert [alarm.rung[-1] for alarm in alarms] == [1000.0 + number for number in range(10)]
+    assert deadlines.earliest() is None
 
 
 @given(

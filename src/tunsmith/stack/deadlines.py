@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
+from operator import itemgetter
 from typing import Protocol
 
 from tunsmith.stack.tcp.timers import NEVER
+
+ENTRIES = 1024
+"""How long the heap may grow before it is swept."""
 
 
 class Timed(Protocol):
@@ -27,13 +31,14 @@ class Timed(Protocol):
 class Deadlines:
     """Due times of any number of Timed objects."""
 
-    __slots__ = ("_heap", "_order", "on_earlier")
+    __slots__ = ("_heap", "_limit", "_order", "on_earlier")
 
     def __init__(self) -> None:
         self.on_earlier: Callable[[float], None] | None = None
         """Called with the new earliest time whenever it moves forward, so that the owner can set its alarm."""
         self._heap: list[tuple[float, int, Timed]] = []
         self._order = 0
+        self._limit = ENTRIES
 
     def schedule(self, timed: Timed, due: float) -> None:
         """Make sure `timed` is looked at no later than `due`."""
@@ -43,6 +48,15 @@ class Deadlines:
             heappush(self._heap, (due, self._order, timed))
             if self.on_earlier is not None and self._heap[0][2] is timed:
                 self.on_earlier(due)
+            if len(self._heap) > self._limit:
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Drop the entries that do not count: a timer that is far away leaves one behind each time a near one
+        passes in front of it."""
+        counting = {id(entry[2]): entry for entry in self._heap if entry[0] == entry[2].scheduled}
+        self._heap[:] = sorted(counting.values(), key=itemgetter(0, 1))
+        self._limit = max(ENTRIES, 4 * len(self._heap))
 
     def earliest(self) -> float | None:
         """The exact time of the earliest armed timer, or None."""

@@ -122,6 +122,14 @@ def test_an_island_that_was_overtaken_is_forgotten() -> None:
     assert other.connection.receiver.islands == []
 
 
+def test_text_that_waits_is_not_an_object_a_byte() -> None:
+    other = established()
+    for number in range(10_000):
+        other.send(".", 1 + number, bytes((number & 0xFF,)))
+    assert len(other.connection.receiver.ready) < 10
+    assert other.read() == bytes(number & 0xFF for number in range(10_000))
+
+
 def test_confetti_is_bounded() -> None:
     other = established()
     for number in range(MAX_ISLANDS + 50):

@@ -15,6 +15,9 @@ Data = bytes | memoryview
 MAX_ISLANDS = 1024
 """Pieces held out of order; more is a peer that sends confetti, and the newest are dropped."""
 
+CLOT = 4096
+"""Up to how many bytes text that waits is joined."""
+
 
 class Receiver:
     """Variables of RFC 9293 §3.3.1 (`rcv_*`). `deliver(view)` offers text in order and returns how many
@@ -94,8 +97,16 @@ class Receiver:
         self.unacked += length
         taken = 0 if self.ready else self.deliver(data)
         if taken < length:
-            self.ready.append(bytes(data[taken:]))
-            self.ready_bytes += length - taken
+            self._keep(bytes(data[taken:]))
+
+    def _keep(self, data: bytes) -> None:
+        """Add to `ready`. Small neighbours are joined: an object a byte would be fifty times the text."""
+        ready = self.ready
+        if ready and len(ready[-1]) + len(data) <= CLOT:
+            ready[-1] = b"".join((ready[-1], data))
+        else:
+            ready.append(data)
+        self.ready_bytes += len(data)
 
     def _join_islands(self) -> None:
         """Deliver the islands that the advance has reached."""
