@@ -251,6 +251,18 @@ def test_a_wider_path_than_known_changes_nothing() -> None:
     assert other.connection.sender.mss == 1460
 
 
+@pytest.mark.parametrize("stamp", [None, 5])
+@pytest.mark.parametrize(("mtu", "again"), [(1500, False), (1499, True)])
+def test_the_path_we_know_is_no_news(mtu: int, again: bool, stamp: int | None) -> None:
+    other = peer(timestamps=True)
+    other.stamp = stamp
+    other.establish()
+    (big,) = other.take(bytes(4000))
+    complain(other, TOO_BIG, 1, rest=mtu)
+    answers = other.answers()
+    assert [answer.gso_size for answer in answers] == ([big.gso_size - 1] if again else [])
+
+
 def test_an_old_router_that_names_no_mtu_means_the_minimum() -> None:
     other = peer()
     other.establish()
