@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 import tunsmith.engine
-from tests.inside import GATEWAY, Inside, Upstream, heard, until
+from tests.inside import GATEWAY, HERE, Inside, Upstream, heard, until
 from tunsmith.config import Limits, Publish, Settings
 from tunsmith.device.memory import MemoryDevice
 from tunsmith.engine import Engine
@@ -31,6 +31,9 @@ from tunsmith.relay.report import FlowRecord
 from tunsmith.stack.events import Established, PeerClosed
 from tunsmith.stack.tcp.state import State
 from tunsmith.wire.dns_stream import frame
+from tunsmith.wire.ip import IPV4
+
+QUERY = bytes.fromhex("123401000001000000000000") + b"\3www\7example\4test\0" + bytes((0, 1, 0, 1))
 
 
 class Clock:
@@ -172,12 +175,8 @@ async def test_datagram_flow_ends_alone_while_its_port_is_in_use(bench: Bench) -
     bench.inside.send_datagram(b"?", 1000)
     [upstream] = await until(lambda: bench.upstream.ports)
     bench.clock.ahead = 25
-    tunsmith_udp = bench.engine.udp
     bench.inside.send_datagram(b"?", 1001)
     await until(lambda: len(upstream.sent) == 2)
-    for flow in tunsmith_udp.flows.values():
-        if flow.target.port == 1001:
-            flow.record.last += 25
     await swept(bench, 10)
     assert [record.target.port for record in bench.notes.flows] == [1000]
     assert bench.engine.udp.mappings
@@ -274,14 +273,13 @@ async def test_streams_to_port_53_make_room_too(bench: Bench) -> None:
 async def test_answer_for_a_stream_that_was_reset_meanwhile_is_nobodys(bench: Bench) -> None:
     faults: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
-    query = bytes.fromhex("123401000001000000000000") + b"\3www\7example\4test\0" + bytes((0, 1, 0, 1))
     stream = bench.inside.connect(53, host=GATEWAY)
     await until(lambda: Established(stream) in bench.inside.events)
-    stream.send(frame(query), time.monotonic())
+    stream.send(frame(QUERY), time.monotonic())
     [far] = await until(lambda: bench.upstream.streams)
     asked = await until(lambda: heard(far))
     assert asked is not None
-    assert asked.endswith(query[2:])
+    assert asked.endswith(QUERY[2:])
     stream.abort(time.monotonic())
     await until(lambda: not bench.engine.relays)
     far.send(asked[:4] + bytes((0x81, 0x80)) + asked[6:])
@@ -289,6 +287,30 @@ async def test_answer_for_a_stream_that_was_reset_meanwhile_is_nobodys(bench: Be
     gc.collect()
     assert not faults
     assert bench.notes.outcomes == ["reset"]
+
+
+async def test_idle_stream_of_queries_is_closed_in_order_after_half_a_minute__rfc7766_6_2_3(
+    bench: Bench,
+) -> None:
+    stream = bench.inside.connect(53, host=GATEWAY)
+    await until(lambda: bench.engine.relays)
+    await swept(bench, Limits().dns_idle - 1)
+    assert bench.engine.relays
+    await swept(bench, 2)
+    await until(lambda: PeerClosed(stream) in bench.inside.events)
+    stream.close(time.monotonic())
+    await until(lambda: not bench.engine.stack.connections)
+    assert not bench.engine.relays
+    assert bench.notes.outcomes == ["idle"]
+
+
+async def test_query_without_an_answer_is_reported_when_the_engine_closes(bench: Bench) -> None:
+    bench.inside.stack.send_datagram(IPV4, IPV4.key(HERE, 40000, GATEWAY, 53), QUERY)
+    await until(lambda: bench.upstream.ports)
+    bench.engine.close()
+    await until(lambda: bench.notes.flows)
+    assert bench.notes.outcomes == ["dropped"]
+    assert bench.upstream.ports[0].closed
 
 
 async def test_device_that_goes_away_is_told_of_once(bench: Bench) -> None:

@@ -42,6 +42,8 @@ class Limits:
     receive_buffer: int = 1 << 20
     send_buffer: int = 1 << 20
     tcp_idle: float = 7200.0
+    dns_idle: float = 30.0
+    """Of a stream of queries; RFC 7766 §6.2.3 asks for seconds, not minutes."""
     udp_one_shot: float = 30.0
     udp_two_way: float = 120.0
     udp_quic: float = 180.0

@@ -161,6 +161,7 @@ class Engine:
             self.settings.network,
             self.settings.limits,
             self.drops,
+            self.clock,
             self._admit,
             self._on_relay_end,
             self.book.end,
@@ -274,7 +275,7 @@ class Engine:
         return verdict, Target(host, port)
 
     def _relay(self, request: FlowRequest, record: FlowRecord, stream: Stream) -> None:
-        relay = TcpRelay(self.poller, stream.sock, record, self._on_relay_end)
+        relay = TcpRelay(self.poller, stream.sock, record, self._on_relay_end, self.clock)
         connection = request.accept(relay, self.clock())
         if connection is None:
             stream.sock.close()
@@ -403,9 +404,8 @@ class Engine:
         if self._published is not None:
             self._published.expire(now)
         self.dials.expire(now - self.settings.limits.dial, IcmpError.HOST)
-        oldest = now - self.settings.limits.tcp_idle
-        for relay in [relay for relay in self.relays if relay.record.last < oldest]:
-            relay.abort("idle")
+        for relay in list(self.relays):
+            relay.expire(self.settings.limits, now)
 
     def _flush_capture(self, capture: Capture) -> None:
         """Whoever looks at the capture meanwhile sees it grow."""

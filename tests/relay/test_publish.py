@@ -49,6 +49,7 @@ class Bench:
             NETWORK,
             Limits(),
             self.drops,
+            time.monotonic,
             self.relays.append,
             lambda relay: self.ended.append(relay.record),
             self.ended.append,

@@ -56,7 +56,7 @@ class Bench:
         near, self.far = tcp_pair()
         key = requested.request.key
         record = FlowRecord("tcp", IPV4, key, Target("192.0.2.7", 80), "via", "test", now, last=now)
-        self.relay = TcpRelay(self._poller, near, record, self.ended.append)
+        self.relay = TcpRelay(self._poller, near, record, self.ended.append, time.monotonic)
         accepted = requested.request.accept(self.relay, now)
         assert accepted is not None
         self.relay.start(accepted)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tunsmith.config import Limits
 from tunsmith.flow import Target
-from tunsmith.relay.dns import Resolver
 from tunsmith.relay.report import FlowRecord
 from tunsmith.stack.tcp.connection import Connection
 from tunsmith.wire.dns_stream import Deframer, frame
+
+if TYPE_CHECKING:
+    from tunsmith.relay.dns import Resolver
 
 AT_ONCE = 16
 """Queries of one connection under way; more is a client that does not wait for answers."""
@@ -21,6 +23,7 @@ class DnsFlow:
     called once, unless the connection was never made."""
 
     __slots__ = (
+        "_clock",
         "_deframer",
         "_on_end",
         "_resolver",
@@ -41,11 +44,13 @@ class DnsFlow:
         record: FlowRecord,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         on_end: Callable[[DnsFlow], None],
+        clock: Callable[[], float],
     ) -> None:
         self._resolver = resolver
         self._server = server
         self._spawn = spawn
         self._on_end = on_end
+        self._clock = clock
         self._deframer = Deframer()
         self._under_way = 0
         self.connection: Connection | None = None
@@ -60,7 +65,7 @@ class DnsFlow:
 
     def on_data(self, connection: Connection, data: memoryview) -> int:
         self.record.up += len(data)
-        self.record.last = time.monotonic()
+        self.record.last = self._clock()
         for query in self._deframer.feed(data):
             if self._under_way >= AT_ONCE:
                 self.abort("too many queries at once")
@@ -76,9 +81,9 @@ class DnsFlow:
             self._under_way -= 1
         if self.connection is None:  # the application did not wait
             return
-        if reply is not None and not connection.sender.fin_queued and connection.space > len(reply) + 2:
+        if reply is not None and connection.can_send and connection.space > len(reply) + 2:
             self.record.down += len(reply)
-            connection.send(frame(reply), time.monotonic())
+            connection.send(frame(reply), self._clock())
         self._finish(connection)
 
     def on_writable(self, connection: Connection) -> None:
@@ -89,7 +94,7 @@ class DnsFlow:
 
     def _finish(self, connection: Connection) -> None:
         if connection.fin_seen and not self._under_way:
-            connection.shutdown(time.monotonic())
+            connection.shutdown(self._clock())
 
     def on_closed(self, connection: Connection, error: int) -> None:
         self._end("reset" if error else "closed")
@@ -97,10 +102,18 @@ class DnsFlow:
     def abort(self, outcome: str) -> None:
         """End it at once, by RST."""
         if self.connection is not None:
-            self.connection.abort(time.monotonic())
+            self.connection.abort(self._clock())
             self._end(outcome)
 
+    def expire(self, limits: Limits, now: float) -> None:
+        """End it, orderly, if it has been idle for too long."""
+        if self.connection is not None and now - self.record.last >= limits.dns_idle:
+            connection = self.connection
+            self._end("idle")
+            connection.close(now)
+
     def _end(self, outcome: str) -> None:
-        self.connection = None
-        self.record.outcome = outcome
-        self._on_end(self)
+        if self.connection is not None:
+            self.connection = None
+            self.record.outcome = outcome
+            self._on_end(self)

@@ -5,7 +5,6 @@ The resolver is made at the first query: it costs start-up time that many progra
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -60,22 +59,25 @@ class DnsService:
         self, family: IpFamily, key: bytes, query: bytes, target: Target, verdict: Verdict
     ) -> None:
         record = self._book.enter("dns", family, key, target, verdict)
-        reply = await self.resolver.resolve(query, tcp=False, server=self._asked(target))
         record.up = len(query)
-        if reply is not None:
-            record.down = len(reply)
-            self._stack.send_datagram(family, family.swap(key), reply)
-            record.outcome = "failed" if rcode_of(reply) == SERVFAIL else "answered"
-        else:
-            record.outcome = "dropped"
-        self._book.end(record)
+        record.outcome = "dropped"
+        try:
+            reply = await self.resolver.resolve(query, tcp=False, server=self._asked(target))
+            if reply is not None:
+                record.down = len(reply)
+                record.outcome = "failed" if rcode_of(reply) == SERVFAIL else "answered"
+                self._stack.send_datagram(family, family.swap(key), reply)
+        finally:
+            self._book.end(record)
 
     def open(
         self, request: FlowRequest, record: FlowRecord, on_end: Callable[[DnsFlow], None]
     ) -> DnsFlow | None:
         """Accept a stream of queries; None when it is no longer wanted."""
-        flow = DnsFlow(self.resolver, self._asked(record.target), record, self._spawn, on_end)
-        connection = request.accept(flow, time.monotonic())
+        flow = DnsFlow(
+            self.resolver, self._asked(record.target), record, self._spawn, on_end, self._book.clock
+        )
+        connection = request.accept(flow, self._book.clock())
         if connection is None:
             record.outcome = "given up"
             self._book.end(record)

@@ -38,7 +38,7 @@ class FlowBook:
         self.drops = drops
         self.name_of: Callable[[bytes], str | None] | None = None
         self._label = label
-        self._clock = clock
+        self.clock = clock
         self._pool = pool
         self._reporter = reporter
         self._complaints: dict[type[DialError], float] = {}
@@ -47,7 +47,7 @@ class FlowBook:
         self, protocol: str, family: IpFamily, key: bytes, target: Target, verdict: Verdict
     ) -> FlowRecord:
         """The record of a flow that begins now; `key` is that of the application's packets."""
-        now = self._clock()
+        now = self.clock()
         upstream = self._label if verdict.action is Action.DIAL else "tunsmith"
         record = FlowRecord(protocol, family, key, target, verdict.rule, upstream, now, last=now)
         if self.name_of is not None:
@@ -64,7 +64,7 @@ class FlowBook:
 
     def end(self, record: FlowRecord) -> None:
         """The one door out. `record.outcome` has been set."""
-        record.ended = self._clock()
+        record.ended = self.clock()
         if record.pinned and self._pool is not None:
             self._pool.unpin(record.pinned)
             record.pinned = b""
@@ -74,7 +74,7 @@ class FlowBook:
         """What is wrong with the upstream or with us, not with one destination, is worth a line."""
         kind = type(error)
         if kind is DialError or isinstance(error, ProxyError):
-            now = self._clock()
+            now = self.clock()
             if now - self._complaints.get(kind, -REPEAT) >= REPEAT:
                 self._complaints[kind] = now
                 self.notice(str(error))

@@ -8,7 +8,6 @@ leave with one hop less, so that `traceroute -I` sees us and then the real path.
 from __future__ import annotations
 
 import socket
-import time
 from functools import partial
 from ipaddress import ip_address
 
@@ -71,6 +70,7 @@ class PingRelay:
         self._dialer = dialer
         self._gateways = {IPV4: network.gateway.packed, IPV6: network.gateway6.packed}
         self._book = book
+        self._clock = book.clock
         self._drops = book.drops
         self._sessions: dict[tuple[bytes, int], PingSession] = {}
         """The one used longest ago first."""
@@ -113,7 +113,7 @@ class PingRelay:
                 self._book.notice(str(error))
             self._fail(echo, icmp_for(error) or IcmpError.HOST)
             return None
-        session = PingSession(echo.family, echo.source, echo.identifier, pings, time.monotonic())
+        session = PingSession(echo.family, echo.source, echo.identifier, pings, self._clock())
         self._poller.watch(pings.fileno(), IN, partial(self._on_readable, session))
         return session
 
@@ -129,7 +129,7 @@ class PingRelay:
 
     def _send(self, session: PingSession, echo: Echo, record: FlowRecord) -> None:
         record.up += len(echo.data)
-        record.last = session.last = time.monotonic()
+        record.last = session.last = self._clock()
         try:
             session.pings.send(record.target.host, echo.sequence, echo.data, echo.ttl - 1)
         except BlockingIOError:
@@ -144,7 +144,7 @@ class PingRelay:
 
     def _fail(self, echo: Echo, error: IcmpError) -> None:
         gateway = self._gateways[echo.family]
-        self._stack.send_echo_error(echo, error, time.monotonic(), source=gateway)
+        self._stack.send_echo_error(echo, error, self._clock(), source=gateway)
 
     # --- upstream to application ---
 
@@ -162,7 +162,7 @@ class PingRelay:
 
     def _on_reply(self, session: PingSession, reply: PingReply) -> None:
         peer = ip_address(reply.peer).packed
-        session.last = time.monotonic()
+        session.last = self._clock()
         record = session.records.get(peer)
         if record is not None:
             record.down += len(reply.data)
@@ -181,7 +181,7 @@ class PingRelay:
         self._stack.send_echo_error(
             session.echo(destination, fault.sequence, fault.data),
             error,
-            time.monotonic(),
+            self._clock(),
             source=ip_address(fault.offender).packed if fault.offender else self._gateways[session.family],
             rest=fault.mtu,
         )

@@ -53,6 +53,7 @@ class Surroundings:
     network: Network
     limits: Limits
     drops: Counter[str]
+    clock: Callable[[], float]
     admit: Callable[[TcpRelay], None]
     """A relay begins."""
     on_relay_end: Callable[[TcpRelay], None]

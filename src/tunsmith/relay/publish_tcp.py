@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import time
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -79,7 +78,7 @@ class TcpPort:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         client = ip_address(host.partition("%")[0]).packed
         family, server, around = self._family, self._doorway.server(self._family), self._around
-        now = time.monotonic()
+        now = self._around.clock()
         record = FlowRecord(
             "tcp",
             family,
@@ -91,7 +90,13 @@ class TcpPort:
             last=now,
         )
         relay = Visit(
-            around.poller, sock, record, around.on_relay_end, around.stack, self._attempts(client, port)
+            around.poller,
+            sock,
+            record,
+            around.on_relay_end,
+            around.clock,
+            around.stack,
+            self._attempts(client, port),
         )
         around.admit(relay)
         relay.open()
@@ -129,10 +134,11 @@ class Visit(TcpRelay):
         sock: socket.socket,
         record: FlowRecord,
         on_end: Callable[[TcpRelay], None],
+        clock: Callable[[], float],
         stack: Stack,
         attempts: Iterator[Iterator[Ends]],
     ) -> None:
-        super().__init__(poller, sock, record, on_end)
+        super().__init__(poller, sock, record, on_end, clock)
         self._stack = stack
         self._attempts = attempts
         self._established = False
@@ -143,7 +149,7 @@ class Visit(TcpRelay):
             self.abort("no port left")
 
     def _try_next(self) -> bool:
-        now = time.monotonic()
+        now = self._clock()
         for ends in next(self._attempts, iter(())):
             self.connection = self._stack.connect(*ends, now, self)
             if self.connection is not None:

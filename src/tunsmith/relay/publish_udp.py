@@ -8,7 +8,6 @@ import contextlib
 import socket
 import struct
 import sys
-import time
 from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -108,7 +107,7 @@ class UdpPort:
         if len(self._callers) >= CALLERS:
             self._around.drops["publish_evicted"] += 1
             self._end(next(iter(self._callers.values())), "evicted")
-        family, now = self._family, time.monotonic()
+        family, now = self._family, self._around.clock()
         client = ip_address(address[0].partition("%")[0]).packed
         server = self._doorway.server(family)
         record = FlowRecord(
@@ -142,7 +141,7 @@ class UdpPort:
     def _send_inside(self, caller: Caller, data: bytes, segment_size: int) -> None:
         record = caller.record
         record.down += len(data)
-        record.last = time.monotonic()
+        record.last = self._around.clock()
         if not record.up:
             caller.unanswered = (data, segment_size) if len(data) <= KEPT else None
         self._around.stack.send_datagram(caller.family, caller.key, data, segment_size)
@@ -168,7 +167,7 @@ class UdpPort:
         caller = self._by_answer[key]
         record = caller.record
         record.up += len(data)
-        record.last = time.monotonic()
+        record.last = self._around.clock()
         caller.unanswered = None
         try:
             if segment_size:

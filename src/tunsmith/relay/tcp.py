@@ -14,9 +14,9 @@ import errno
 import os
 import socket
 import struct
-import time
 from collections.abc import Callable
 
+from tunsmith.config import Limits
 from tunsmith.relay.poller import BROKEN, IN, NOTHING, OUT, Poller
 from tunsmith.relay.report import FlowRecord
 from tunsmith.stack.tcp.connection import Connection
@@ -33,6 +33,7 @@ class TcpRelay:
 
     __slots__ = (
         "_blocked",
+        "_clock",
         "_fd",
         "_interest",
         "_on_end",
@@ -53,6 +54,7 @@ class TcpRelay:
         sock: socket.socket,
         record: FlowRecord,
         on_end: Callable[[TcpRelay], None],
+        clock: Callable[[], float],
     ) -> None:
         self._poller = poller
         self._interest = NOTHING
@@ -62,6 +64,7 @@ class TcpRelay:
         self._send = sock.send
         self.record = record
         self._on_end = on_end
+        self._clock = clock
         self.connection: Connection | None = None
         self._pending: memoryview | None = None
         self._blocked = False
@@ -86,7 +89,7 @@ class TcpRelay:
         self.connection = connection
         if early:
             self.record.down += len(early)
-            connection.send(early, time.monotonic())
+            connection.send(early, self._clock())
         self._interest = IN
         self._poller.watch(self._fd, IN, self._on_ready)
 
@@ -131,7 +134,7 @@ class TcpRelay:
             return len(data)
         record = self.record
         record.up += sent
-        record.last = time.monotonic()
+        record.last = self._clock()
         if sent < len(data):
             self._blocked = True
             self._watch()
@@ -141,7 +144,7 @@ class TcpRelay:
         connection = self.connection
         if connection is None:
             return
-        now = time.monotonic()
+        now = self._clock()
         try:
             while self._pending or connection.readable_bytes:
                 if not self._pending:
@@ -204,7 +207,7 @@ class TcpRelay:
             except OSError as error:
                 self._fail(error)
                 return
-            now = time.monotonic()
+            now = self._clock()
             if not data:
                 self._upstream_ended = True
                 self._watch()
@@ -251,7 +254,7 @@ class TcpRelay:
         connection = self.connection
         self._close(reset=True)
         if connection is not None:
-            connection.abort(time.monotonic())
+            connection.abort(self._clock())
 
     def abort(self, outcome: str) -> None:
         """End both sides at once, by RST; an upstream that has been told the end already just loses a reader,
@@ -260,7 +263,12 @@ class TcpRelay:
         connection = self.connection
         self._close(reset=not self.finished)
         if connection is not None:
-            connection.abort(time.monotonic())
+            connection.abort(self._clock())
+
+    def expire(self, limits: Limits, now: float) -> None:
+        """End both sides if no text has moved for too long."""
+        if now - self.record.last >= limits.tcp_idle:
+            self.abort("idle")
 
     def _close(self, *, reset: bool) -> None:
         if self._fd < 0:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from functools import partial
 from ipaddress import ip_address
 
@@ -87,6 +86,7 @@ class UdpRelay:
         self._dialer = dialer
         self._limits = limits
         self._book = book
+        self._clock = book.clock
         self._drops = book.drops
         self.flows: dict[bytes, UdpFlow] = {}
         self.mappings: dict[bytes, UdpMapping] = {}
@@ -181,7 +181,7 @@ class UdpRelay:
         flow.gathered_bytes = 0
 
     def _send(self, flow: UdpFlow, parts: list[bytes] | list[memoryview], segment_size: int) -> None:
-        flow.record.last = time.monotonic()
+        flow.record.last = self._clock()
         datagrams = flow.mapping.datagrams
         if datagrams is None:
             return
@@ -254,7 +254,7 @@ class UdpRelay:
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         record = flow.record
         record.down += len(data)
-        record.last = time.monotonic()
+        record.last = self._clock()
         self._stack.send_datagram(mapping.family, key, data, size if len(data) > size else 0)
 
     def _meet(self, mapping: UdpMapping, peer: Target) -> tuple[bytes, UdpFlow] | None:
@@ -303,7 +303,7 @@ class UdpRelay:
         if error is not IcmpError.TOO_BIG:  # a narrower path is no end
             flow.record.outcome = words_for(error)
         self._stack.send_datagram_error(
-            flow.mapping.family, flow.key, error, time.monotonic(), mtu=mtu, length=flow.size
+            flow.mapping.family, flow.key, error, self._clock(), mtu=mtu, length=flow.size
         )
 
     # --- the end ---
