@@ -113,7 +113,7 @@ class Caller:
     def _start(self, command: list[str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            cwd=self.home, env=self._environment(),
+            cwd=self.home, env=self._environment(), start_new_session=True,
         )  # fmt: skip
 
     def _finish(self, command: list[str], timeout: float, stdin: str = "") -> Done:
@@ -122,7 +122,7 @@ class Caller:
             try:
                 out, err = process.communicate(stdin, timeout)
             except subprocess.TimeoutExpired:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # the program as well, which would live on
                 raise
         return Done(process.returncode, out, err, time.monotonic() - began)
 

@@ -1,7 +1,7 @@
 """Conversations of every shape at once: sizes, speeds, who ends first, who reads late. Both ends follow a plan
 that comes from a seed, and say what arrived.
 
-Run inside as `chaos.py HOST PORT SEED COUNT`; the other end is a server of peers.py.
+Run inside as `chaos.py HOST PORT SEED COUNT resets|orderly`; the other end is a server of peers.py.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import hashlib
 import json
 import random
 import socket
+import struct
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from tests.netns.pattern import BLOCK, blocks
 
 KINDS = ("plain", "reads first", "writes first", "slow reader")
+RESET = "we did"
 
 
 @dataclass
@@ -30,15 +33,19 @@ class Plan:
     server: str
 
 
-def plans(seed: int, count: int) -> list[Plan]:
-    """`count` plans. Two ends that both read first would wait for ever, and so would two that write first
-    more than all buffers hold."""
+def plans(seed: int, count: int, resets: bool) -> list[Plan]:
+    """`count` plans, with ends that reset or without: a reset that is lost leaves the other side waiting for
+    ever, tunsmith or not. Two ends that both read first would wait for ever, so would two that write first
+    more than all buffers hold, and an end that resets needs another that speaks."""
     chance = random.Random(seed)
+    kinds = (*KINDS, "resets") if resets else KINDS
     found: list[Plan] = []
     while len(found) < count:
         up, down = (int(2 ** chance.uniform(0, 22)) - 1 for _ in range(2))
-        client, server = chance.choice(KINDS), chance.choice(KINDS)
-        if client == server and client in ("reads first", "writes first"):
+        client, server = chance.choice(kinds), chance.choice(kinds)
+        if client == server and client != "plain" and client != "slow reader":
+            continue
+        if {client, server} == {"reads first", "resets"}:
             continue
         found.append(Plan(len(found), up, down, client, server))
     return found
@@ -48,6 +55,8 @@ async def converse(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, size: int, kind: str
 ) -> dict[str, object]:
     """Say `size` bytes and FIN, and hear all of the other side; what was heard and how it ended."""
+    if kind == "resets":
+        return await _reset(reader, writer, size)
     hear, say = _hear(reader, writer, kind == "slow reader"), _say(writer, size)
     if kind == "reads first":
         heard = await hear
@@ -60,11 +69,24 @@ async def converse(
     return heard
 
 
-async def _say(writer: asyncio.StreamWriter, size: int) -> None:
-    for block in blocks(size):
+async def _reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, size: int) -> dict[str, object]:
+    """Hear something, say half of it, and end at once."""
+    await reader.read(1)
+    for block in blocks(size // 2):
         writer.write(block)
         await writer.drain()
-    writer.write_eof()
+    sock: socket.socket = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+    return {"count": 0, "sha256": "", "end": RESET}
+
+
+async def _say(writer: asyncio.StreamWriter, size: int) -> None:
+    with suppress(OSError):
+        for block in blocks(size):
+            writer.write(block)
+            await writer.drain()
+        writer.write_eof()
 
 
 async def _hear(
@@ -92,8 +114,8 @@ async def _one(host: str, port: int, plan: Plan) -> dict[str, object]:
     return {"number": plan.number, **heard}
 
 
-async def main(host: str, port: str, seed: str, count: str) -> None:
-    work = [_one(host, int(port), plan) for plan in plans(int(seed), int(count))]
+async def main(host: str, port: str, seed: str, count: str, resets: str) -> None:
+    work = [_one(host, int(port), plan) for plan in plans(int(seed), int(count), resets == "resets")]
     print(json.dumps(await asyncio.gather(*work)))
 
 

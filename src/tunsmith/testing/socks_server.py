@@ -212,9 +212,10 @@ async def _splice(client: Stream, upstream: socket.socket) -> None:
     """Move bytes both ways until both have ended; a reset of one resets the other."""
     loop = asyncio.get_running_loop()
     await loop.sock_sendall(upstream, client.early)
+    broken = asyncio.Event()
     ways = [
-        asyncio.ensure_future(_pump(client.sock, upstream)),
-        asyncio.ensure_future(_pump(upstream, client.sock)),
+        asyncio.ensure_future(_pump(client.sock, upstream, broken)),
+        asyncio.ensure_future(_pump(upstream, client.sock, broken)),
     ]
     try:
         await asyncio.gather(*ways)
@@ -227,12 +228,19 @@ async def _splice(client: Stream, upstream: socket.socket) -> None:
         await asyncio.gather(*ways, return_exceptions=True)
 
 
-async def _pump(source: socket.socket, sink: socket.socket) -> None:
+async def _pump(source: socket.socket, sink: socket.socket, broken: asyncio.Event) -> None:
+    """Only the first call after a reset fails; where that was a send, the next receive looks like a clean end."""
     loop = asyncio.get_running_loop()
     buffer = memoryview(bytearray(_CHUNK))
-    while count := await loop.sock_recv_into(source, buffer):
-        await loop.sock_sendall(sink, buffer[:count])
-    sink.shutdown(socket.SHUT_WR)
+    try:
+        while count := await loop.sock_recv_into(source, buffer):
+            await loop.sock_sendall(sink, buffer[:count])
+    except OSError:
+        broken.set()
+        raise
+    await asyncio.sleep(0)  # the other way may have failed already, and just not been told
+    if not broken.is_set():
+        sink.shutdown(socket.SHUT_WR)
 
 
 class _Association:
