@@ -239,16 +239,18 @@ async def hang_after_the_greeting(client: Client) -> None:
     await client.until_end()
 
 
-@pytest.mark.parametrize("script", [hang, hang_after_the_greeting])
-async def test_silent_proxy_is_a_timeout(script: Script) -> None:
+@pytest.mark.parametrize(("script", "kind"), [(hang, ProxyError), (hang_after_the_greeting, DialTimeout)])
+async def test_silent_proxy_is_to_blame_until_it_has_to_reach_the_destination(
+    script: Script, kind: type[Exception]
+) -> None:
     async with scripted(script) as proxy:
         dialer = SocksDialer(proxy, handshake_timeout=0.05, answer_timeout=0.05)
-        with pytest.raises(DialTimeout, match=r"within 0\.05 s"):
+        with pytest.raises(kind, match=r"within 0\.05 s"):
             await dialer.open_stream(SOMEWHERE)
 
 
-async def test_proxy_whose_machine_is_silent_is_a_timeout() -> None:
-    with silent_port() as proxy, pytest.raises(DialTimeout, match="did not answer within"):
+async def test_proxy_whose_machine_is_silent_is_to_blame() -> None:
+    with silent_port() as proxy, pytest.raises(ProxyError, match="did not answer within"):
         await SocksDialer(proxy, handshake_timeout=0.05).start()
 
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 from tunsmith.dial.base import Stream
 from tunsmith.dial.tcp import Connector
 from tunsmith.errors import (
+    DialError,
     DialProhibited,
     DialRefused,
     DialTimeout,
@@ -48,7 +49,7 @@ class Conversation:
             sock = await connector.connect(address)
         except DialRefused:
             raise ProxyError(f"{proxy}: the proxy refuses connections; is it running?") from None
-        except (DialUnreachable, DialProhibited) as error:
+        except (DialUnreachable, DialProhibited, DialTimeout) as error:
             raise ProxyError(f"{proxy}: cannot reach the proxy: {error}") from None
         return cls(sock, proxy)
 
@@ -69,6 +70,14 @@ class Conversation:
         """The connection, while it is not handed over."""
         assert self._sock is not None
         return self._sock
+
+    @property
+    def proxy_address(self) -> str:
+        """The address that the proxy was reached at. Raises ProxyError once it has hung up."""
+        try:
+            return str(self.sock.getpeername()[0])
+        except OSError as error:
+            raise ProxyError(f"{self._proxy}: the proxy hung up ({error.strerror})") from None
 
     async def say(self, data: bytes) -> None:
         """Send all of `data`. Raises ProxyError."""
@@ -109,10 +118,12 @@ class Conversation:
 
 
 @asynccontextmanager
-async def patience(seconds: float, complaint: str) -> AsyncIterator[None]:
-    """Raise DialTimeout(`complaint`) where the body takes longer."""
+async def patience(
+    seconds: float, complaint: str, kind: type[DialError] = DialTimeout
+) -> AsyncIterator[None]:
+    """Raise `kind`(`complaint`) where the body takes longer: ProxyError where only the proxy can be to blame."""
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        raise DialTimeout(f"{complaint} within {seconds:g} s") from None
+        raise kind(f"{complaint} within {seconds:g} s") from None

@@ -130,7 +130,7 @@ class SocksDialer:
 
     async def _greeted(self) -> Conversation:
         """A new connection on which the proxy knows who we are."""
-        async with patience(self._handshake_timeout, f"{self.label}: the proxy did not answer"):
+        async with patience(self._handshake_timeout, f"{self.label}: the proxy did not answer", ProxyError):
             talk = await Conversation.open(self._connector, self._address, self.label)
             try:
                 await self._authenticate(talk)
@@ -159,7 +159,8 @@ class SocksDialer:
             raise ProxyError(f"{self.label}: the proxy chose method {method}, which was not offered")
 
     async def _associate(self, talk: Conversation) -> socks5.Address:
-        async with patience(self._handshake_timeout, f"{self.label}: no answer to UDP ASSOCIATE"):
+        complaint = f"{self.label}: no answer to UDP ASSOCIATE"
+        async with patience(self._handshake_timeout, complaint, ProxyError):
             # Our own address as the proxy sees it is unknown, hence zero (RFC 1928 §7).
             await talk.say(socks5.request(Command.UDP_ASSOCIATE, "0.0.0.0", 0))
             code, bound = await talk.hear(socks5.parse_reply)
@@ -170,7 +171,7 @@ class SocksDialer:
         """Where datagrams go. A proxy that says "any address" means its own; one that says loopback without
         being there (a container or NAT that leaks) can only mean the same."""
         host, port = bound
-        proxy = str(talk.sock.getpeername()[0])
+        proxy = talk.proxy_address
         if not port:
             raise ProxyError(f"{self.label}: the proxy named no port for UDP")
         if host and family_of(host) is None:
