@@ -16,6 +16,7 @@ from collections.abc import Awaitable
 
 from tunsmith.dial.errnos import dial_error
 from tunsmith.dial.interface import Interface
+from tunsmith.dial.readiness import writable
 from tunsmith.dial.resolve import Address, Resolver, family_of
 from tunsmith.errors import DialError, DialRefused
 from tunsmith.flow import Target
@@ -127,14 +128,7 @@ class Connector:
 
 async def _outcome(sock: socket.socket) -> int:
     """Wait for a connect under way; its errno, 0 when connected."""
-    loop = asyncio.get_running_loop()
-    settled = loop.create_future()
-    descriptor = sock.fileno()
-    loop.add_writer(descriptor, _settle, settled)
-    try:
-        await settled
-    finally:
-        loop.remove_writer(descriptor)
+    await writable(sock.fileno())
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
@@ -144,11 +138,6 @@ def _settled(sock: socket.socket, code: int, target: Target) -> socket.socket:
         sock.close()
         raise dial_error(code, target)
     return sock
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _discard(attempt: asyncio.Task[socket.socket]) -> None:

@@ -18,6 +18,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from tunsmith.dial.base import Datagrams, Dialer, Stream
+from tunsmith.dial.readiness import readable, writable
 from tunsmith.errors import DialError, DialRefused
 from tunsmith.flow import Target
 from tunsmith.wire import dns
@@ -57,7 +58,7 @@ async def ask_udp(dialer: Dialer, server: Server, query: dns.Query) -> bytes:
     try:
         port.send([query.wire], 0, server.target)
         while True:
-            await _readable(port.fileno())
+            await readable(port.fileno())
             for datagram, peer in _received(port):
                 from_server = (
                     peer.port == server.target.port and ip_address(peer.host).packed == server.packed
@@ -125,31 +126,9 @@ async def ask_stream(stream: Stream, query: dns.Query) -> bytes:
 
 
 async def _connect(sock: socket.socket, address: tuple[Any, ...]) -> None:
-    # Not loop.sock_connect: uvloop's loses the scope of an address.
     code = sock.connect_ex(address)
     if code == errno.EINPROGRESS:
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        loop.add_writer(sock, _settle, done)
-        try:
-            await done
-        finally:
-            loop.remove_writer(sock)
+        await writable(sock.fileno())
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
         raise OSError(code, os.strerror(code))
-
-
-async def _readable(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(descriptor, _settle, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(descriptor)
-
-
-def _settle(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
