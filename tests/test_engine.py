@@ -313,6 +313,13 @@ async def test_query_without_an_answer_is_reported_when_the_engine_closes(bench:
     assert bench.upstream.ports[0].closed
 
 
+async def test_queries_in_one_super_datagram_are_all_asked(bench: Bench) -> None:
+    queries = QUERY * 3
+    bench.inside.stack.send_datagram(IPV4, IPV4.key(HERE, 40000, GATEWAY, 53), queries, len(QUERY))
+    await until(lambda: sum(len(port.sent) for port in bench.upstream.ports) == 3)
+    assert {data for port in bench.upstream.ports for _, data, _ in port.sent} == {QUERY}
+
+
 async def test_device_that_goes_away_is_told_of_once(bench: Bench) -> None:
     bench.inside.connect()
     await until(lambda: bench.upstream.streams)

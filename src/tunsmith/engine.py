@@ -325,7 +325,7 @@ class Engine:
             _, _, address, port = family.split(key)
             verdict, target = self._decide(UDP, address, port)
             if verdict.action is Action.RESOLVE:
-                self.dns.on_datagram(family, key, bytes(data), target, verdict)
+                self.dns.on_datagram(family, key, bytes(data), segment_size, target, verdict)
                 return
             if verdict.action is Action.DROP:
                 self.drops[verdict.rule] += 1

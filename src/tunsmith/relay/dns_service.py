@@ -50,10 +50,12 @@ class DnsService:
         return self._resolver
 
     def on_datagram(
-        self, family: IpFamily, key: bytes, query: bytes, target: Target, verdict: Verdict
+        self, family: IpFamily, key: bytes, data: bytes, segment_size: int, target: Target, verdict: Verdict
     ) -> None:
-        """A query in one datagram."""
-        self._spawn(self._answer(family, key, query, target, verdict))
+        """A query in a datagram, or several, each of `segment_size` bytes but the last."""
+        step = segment_size or max(len(data), 1)
+        for at in range(0, max(len(data), 1), step):
+            self._spawn(self._answer(family, key, data[at : at + step], target, verdict))
 
     async def _answer(
         self, family: IpFamily, key: bytes, query: bytes, target: Target, verdict: Verdict
