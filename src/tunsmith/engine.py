@@ -37,7 +37,8 @@ from tunsmith.relay.flows import FlowBook
 from tunsmith.relay.poller import IN, NOTHING, Poller
 from tunsmith.relay.report import FlowRecord, Reporter, Silent
 from tunsmith.relay.tcp import TcpRelay
-from tunsmith.relay.udp import UdpFlow, UdpRelay
+from tunsmith.relay.udp import UdpRelay
+from tunsmith.relay.udp_mapping import UdpFlow
 from tunsmith.rules.table import RuleTable
 from tunsmith.stack.config import StackConfig
 from tunsmith.stack.request import FlowRequest

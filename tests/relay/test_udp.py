@@ -19,7 +19,8 @@ from tunsmith.flow import Action, Target, Verdict
 from tunsmith.relay.flows import FlowBook
 from tunsmith.relay.poller import Poller
 from tunsmith.relay.report import FlowRecord
-from tunsmith.relay.udp import UdpFlow, UdpRelay
+from tunsmith.relay.udp import UdpRelay
+from tunsmith.relay.udp_mapping import UdpFlow
 from tunsmith.stack.config import StackConfig
 from tunsmith.stack.stack import Stack
 from tunsmith.wire.icmp import ICMP, IcmpError

@@ -11,16 +11,16 @@ from __future__ import annotations
 import asyncio
 import socket
 from functools import partial
-from ipaddress import ip_address
 
 from tunsmith.config import Limits
-from tunsmith.dial.base import Datagrams, Dialer
+from tunsmith.dial.base import Dialer
 from tunsmith.dial.errnos import CONGESTED, dial_error
 from tunsmith.flow import Target
 from tunsmith.relay.faults import dial_failure, icmp_for, outcome_of, words_for
 from tunsmith.relay.flows import FlowBook
 from tunsmith.relay.poller import IN, Poller
 from tunsmith.relay.report import FlowRecord
+from tunsmith.relay.udp_mapping import UdpFlow, UdpMapping
 from tunsmith.stack.stack import Stack
 from tunsmith.wire.icmp import IcmpError, meaning_of
 from tunsmith.wire.ip import IPV4, IpFamily
@@ -33,39 +33,6 @@ RECEIVES = 64
 WAITING = 32
 """Datagrams kept while an upstream port is being opened."""
 QUIC_PORTS = frozenset({443, 8443})
-
-
-class UdpFlow:
-    """One source port talking to one destination."""
-
-    __slots__ = ("gathered", "gathered_bytes", "key", "mapping", "peers", "record", "size", "target")
-
-    def __init__(self, mapping: UdpMapping, key: bytes, target: Target, record: FlowRecord) -> None:
-        self.mapping = mapping
-        self.key = key
-        self.target = target
-        self.record = record
-        self.peers: list[Target] = [target]
-        """Those whose answers are counted for it, among the mapping's peers."""
-        self.gathered: list[bytes] = []
-        self.gathered_bytes = 0
-        self.size = 0
-
-
-class UdpMapping:
-    """One source port of the application and its upstream port."""
-
-    __slots__ = ("datagrams", "family", "flows", "peers", "source", "waiting")
-
-    def __init__(self, family: IpFamily, source: bytes) -> None:
-        self.family = family
-        self.source = source
-        self.datagrams: Datagrams | None = None
-        self.flows: dict[bytes, UdpFlow] = {}
-        """At least one, except before the first and after the last."""
-        self.peers: dict[Target, tuple[bytes, UdpFlow]] = {}
-        """Upstream peer -> key of the packets to the application, and the flow they are counted for."""
-        self.waiting: list[tuple[UdpFlow, bytes, int]] = []
 
 
 class UdpRelay:
@@ -101,11 +68,8 @@ class UdpRelay:
         mapping = self.mappings.get(source)
         fresh = mapping is None
         if mapping is None:
-            mapping = self.mappings[source] = UdpMapping(family, source)
-        flow = UdpFlow(mapping, key, target, record)
-        mapping.flows[key] = flow
-        mapping.peers[target] = (family.swap(key), flow)
-        self.flows[key] = flow
+            mapping = self.mappings[source] = UdpMapping(family, source, self._drops)
+        flow = self.flows[key] = mapping.enter(key, target, record)
         return flow, fresh
 
     async def dial(self, mapping: UdpMapping) -> None:
@@ -247,7 +211,7 @@ class UdpRelay:
     def _deliver(self, mapping: UdpMapping, peer: Target | None, parts: list[bytes], size: int) -> None:
         if peer is None:
             return
-        known = mapping.peers.get(peer) or self._meet(mapping, peer)
+        known = mapping.peers.get(peer) or mapping.meet(peer)
         if known is None:
             return
         key, flow = known
@@ -256,40 +220,6 @@ class UdpRelay:
         record.down += len(data)
         record.last = self._clock()
         self._stack.send_datagram(mapping.family, key, data, size if len(data) > size else 0)
-
-    def _meet(self, mapping: UdpMapping, peer: Target) -> tuple[bytes, UdpFlow] | None:
-        """A peer the application never wrote to by this address. If it wrote to a name at that port, the
-        proxy has resolved it: the answer comes from the fake address. Otherwise a stranger, let through
-        (endpoint-independent filtering, RFC 4787 §5)."""
-        family = mapping.family
-        n = family.address_length
-        named = [
-            flow
-            for flow in mapping.flows.values()
-            if flow.target.is_name and flow.target.port == peer.port and len(flow.peers) == 1
-        ]
-        if named:
-            flow = max(named, key=lambda candidate: candidate.record.last)
-            known = (family.swap(flow.key), flow)
-        else:
-            try:
-                address = ip_address(peer.host).packed
-            except ValueError:
-                address = b""
-            if len(address) != n or not mapping.flows:
-                self._drops["udp_stranger"] += 1
-                return None
-            key = family.key(
-                address, peer.port, mapping.source[:n], int.from_bytes(mapping.source[n:], "big")
-            )
-            flow = next(iter(mapping.flows.values()))
-            known = (key, flow)
-        if len(mapping.peers) > 1024:
-            self._drops["udp_peers"] += 1
-            return known
-        mapping.peers[peer] = known
-        flow.peers.append(peer)
-        return known
 
     # --- faults ---
 
@@ -322,10 +252,7 @@ class UdpRelay:
         """Forget one flow; its upstream port closes with the last one on it."""
         mapping = flow.mapping
         self.flows.pop(flow.key, None)
-        mapping.flows.pop(flow.key, None)
-        for peer in flow.peers:
-            if peer in mapping.peers and mapping.peers[peer][1] is flow:
-                del mapping.peers[peer]
+        mapping.leave(flow)
         if flow.record.outcome == "open":
             flow.record.outcome = outcome
         self._book.end(flow.record)
