@@ -120,6 +120,7 @@ def test_a_reset_takes_the_request_back() -> None:
     other = peer()
     request = other.request()
     assert other.send("R", 200_000) == []
+    assert other.send("R", 0) == []
     assert other.stack.requests
     assert other.send("R", 1) == []
     assert request.cancelled

@@ -61,6 +61,8 @@ def test_in_a_batch_one_ack_is_enough() -> None:
             assert other.send(".", 1 + number * MSS, bytes(MSS)) == []
     (ack,) = other.answers()
     assert ack.ack == 1 + 6 * MSS
+    other.send(".", 1 + 6 * MSS, bytes(MSS))
+    assert len(other.send(".", 1 + 7 * MSS, bytes(MSS))) == 1
 
 
 def test_a_connection_that_ends_in_a_batch_acknowledges_no_more() -> None:
