@@ -95,6 +95,33 @@ def test_the_buffer_is_bounded_and_says_when_it_has_room() -> None:
     assert other.events() == ["writable"]
 
 
+@pytest.mark.parametrize("buffer", [1000, 50_000, 1 << 20])
+def test_what_there_is_room_for_is_taken_whole_and_its_lack_is_told(buffer: int) -> None:
+    other = established(send_buffer=buffer)
+    fetched = 0
+    while room := other.connection.room():
+        assert room <= other.connection.space
+        assert other.connection.send(bytes(room), other.now) == room
+        fetched += room
+    assert fetched > buffer // 2
+    assert other.connection.unacknowledged == fetched
+    other.swallow()
+    assert other.events() == ["writable"]
+    assert other.connection.room() > 0
+
+
+def test_who_can_still_send() -> None:
+    other = established()
+    assert other.connection.can_send
+    other.send("F.", 1)
+    assert other.connection.can_send
+    other.connection.shutdown(other.now)
+    assert not other.connection.can_send
+    other = established()
+    other.send("R", 1)
+    assert not other.connection.can_send
+
+
 def test_sending_after_shutdown_is_an_error() -> None:
     other = established()
     other.connection.shutdown(other.now)
