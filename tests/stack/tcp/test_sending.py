@@ -112,14 +112,14 @@ def test_what_there_is_room_for_is_taken_whole_and_its_lack_is_told(buffer: int)
 
 def test_who_can_still_send() -> None:
     other = established()
-    assert other.connection.can_send
+    before = other.connection.can_send
     other.send("F.", 1)
-    assert other.connection.can_send
+    half_closed = other.connection.can_send
     other.connection.shutdown(other.now)
-    assert not other.connection.can_send
-    other = established()
-    other.send("R", 1)
-    assert not other.connection.can_send
+    gone = established()
+    gone.send("R", 1)
+    after = (other.connection.can_send, gone.connection.can_send)
+    assert (before, half_closed, after) == (True, True, (False, False))
 
 
 def test_sending_after_shutdown_is_an_error() -> None:
