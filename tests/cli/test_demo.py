@@ -100,7 +100,15 @@ def test_facts_are_as_promised_and_the_capture_is_all_that_is_left(home: Home) -
     assert (result.returncode, result.stderr) == (0, "")
     facts = json.loads(result.stdout)
     assert facts["faults"] == []
-    flows = {(flow["via"].split(":")[0], flow["protocol"], flow["name"]): flow for flow in facts["flows"]}
+    flows = {
+        (
+            flow["via"].split(":")[0],
+            flow["protocol"],
+            f"{flow['name']}:{flow['target'].rpartition(':')[2]}",
+        ): flow
+        for flow in facts["flows"]
+        if "target" in flow
+    }
     for via, name in (("direct", "www.demo.example"), ("socks5", "vault.demo.example")):
         page, closed = flows[via, "tcp", f"{name}:80"], flows[via, "tcp", f"{name}:81"]
         assert (page["verdict"], page["rule"], page["upstream"]) == ("closed", "via", page["via"])
