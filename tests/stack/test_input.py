@@ -112,8 +112,10 @@ def test_an_offload_frame_with_options_is_still_vouched_for() -> None:
 @pytest.mark.parametrize("kind", [131, 137])
 def test_source_routes_are_dropped__rfc7126(kind: int) -> None:
     stack = Stack()
-    stack.receive(with_ipv4_options(udp_packet(IPV4, b"query"), bytes((kind, 7, 4)) + bytes(5)), 1.0)
-    assert stack.drops == {"ip_source_route": 1}
+    route = bytes((kind, 7, 4)) + bytes(4)
+    for options in (route + b"\0", b"\x01" + route, b"\x94\x04\0\0\x01" + route):
+        stack.receive(with_ipv4_options(udp_packet(IPV4, b"query"), options), 1.0)
+    assert stack.drops == {"ip_source_route": 3}
 
 
 @pytest.mark.parametrize("options", [b"\x44\x01\0\0", b"\x01\x01\x01\x44", b"\x44\x09\x05\0", b"\x44\0\0\0"])
