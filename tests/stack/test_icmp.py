@@ -52,6 +52,14 @@ def test_a_reply_longer_than_the_mtu_leaves_in_fragments(family: IpFamily) -> No
 
 
 @both
+def test_a_reply_that_just_fits_leaves_whole(family: IpFamily) -> None:
+    stack = Stack()
+    stack.send_echo_reply(echo_of(stack, ping(family, bytes(1500 - family.header_length - 8))))
+    ((header, _),) = sent(stack)
+    assert header.total_length == 1500
+
+
+@both
 def test_a_ping_to_a_group_is_not_told(family: IpFamily) -> None:
     stack = Stack()
     group = b"\xe0\0\0\x01" if family is IPV4 else b"\xff\x02" + bytes(13) + b"\x01"

@@ -188,6 +188,23 @@ def test_extension_headers_are_walked_to_the_datagram() -> None:
     assert payloads(stack) == [b"query"]
 
 
+def test_the_quote_of_a_parameter_problem_fits_the_minimum_mtu() -> None:
+    stack = Stack()
+    whole = packet(IPV6, 132, bytes(1400))
+    stack.receive(whole, 1.0)
+    ((header, payload),) = sent(stack)
+    assert header.total_length == 1280
+    assert payload[8:] == whole[: 1280 - 48]
+
+
+def test_an_unknown_option_to_a_group_is_dropped_in_silence_where_it_asks_for_that() -> None:
+    for destination, answers in ((STACK[IPV6], 1), (b"\xff\x02" + bytes(13) + b"\x05", 0)):
+        stack = Stack()
+        stack.receive(packet(IPV6, 60, b"\x11\0\xde\x04" + bytes(12), destination=destination), 1.0)
+        assert len(sent(stack)) == answers
+        assert stack.drops == {"option_unknown" if answers else "option_discard": 1}
+
+
 def test_no_next_header_is_silently_over() -> None:
     stack = Stack()
     stack.receive(packet(IPV6, 59, b""), 1.0)

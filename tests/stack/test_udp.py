@@ -154,7 +154,7 @@ def test_one_datagram_of_the_size_is_a_plain_one(family: IpFamily) -> None:
 
 
 @both
-@pytest.mark.parametrize("size", [1473, 5000, 65507 - 40])
+@pytest.mark.parametrize("size", [1473, 2 * 1480 - 8, 2 * 1448 - 8, 5000, 65507 - 40])
 def test_what_is_longer_than_the_mtu_leaves_as_fragments_that_we_would_take(
     family: IpFamily, size: int
 ) -> None:
@@ -167,6 +167,15 @@ def test_what_is_longer_than_the_mtu_leaves_as_fragments_that_we_would_take(
     for frame in reversed(frames):
         host.receive(frame[10:], 1.0)
     assert arrived(host) == [data[:size]]
+
+
+@both
+def test_what_just_fits_into_the_mtu_leaves_whole(family: IpFamily) -> None:
+    stack = Stack()
+    most = 1500 - family.header_length - 8
+    stack.send_datagram(family, key(family), bytes(most))
+    stack.send_datagram(family, key(family), bytes(3 * most), most)
+    assert [len(payload) - 8 for _, payload in sent(stack)] == [most] * 4
 
 
 @both
