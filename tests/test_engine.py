@@ -28,9 +28,10 @@ from tunsmith.errors import (
     UsageError,
 )
 from tunsmith.relay.report import FlowRecord
-from tunsmith.stack.events import Established, PeerClosed
+from tunsmith.stack.events import DatagramError, Established, PeerClosed
 from tunsmith.stack.tcp.state import State
 from tunsmith.wire.dns_stream import frame
+from tunsmith.wire.icmp import IcmpError
 from tunsmith.wire.ip import IPV4
 
 QUERY = bytes.fromhex("123401000001000000000000") + b"\3www\7example\4test\0" + bytes((0, 1, 0, 1))
@@ -169,6 +170,22 @@ async def test_idle_datagram_flow_lives_as_long_as_its_kind(
     assert bench.notes.outcomes == ["idle"]
     assert not bench.engine.udp.flows
     assert not bench.engine.udp.mappings
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"), [(IcmpError.PORT, True), (IcmpError.TOO_BIG, False), (None, False)]
+)
+async def test_only_a_closed_port_of_the_application_ends_its_flow(
+    bench: Bench, error: IcmpError | None, ends: bool
+) -> None:
+    bench.inside.send_datagram(b"?", 1000)
+    [upstream] = await until(lambda: bench.upstream.ports)
+    [flow] = bench.engine.udp.flows.values()
+    source, source_port, destination, destination_port = flow.mapping.family.split(flow.key)
+    bench.engine.on_datagram_error(
+        DatagramError(flow.mapping.family, destination, destination_port, source, source_port, error)
+    )
+    assert (upstream.closed, not bench.engine.udp.flows) == (ends, ends)
 
 
 async def test_datagram_flow_ends_alone_while_its_port_is_in_use(bench: Bench) -> None:

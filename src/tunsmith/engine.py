@@ -353,12 +353,12 @@ class Engine:
         return Resolver(self.dialer, self.settings, self.pool, counts=self.drops, on_name=on_name)
 
     def on_datagram_error(self, error: DatagramError) -> None:
-        """The application's host refused an answer: StackHandler. Its port is closed, so is the flow."""
+        """The application's host did not take an answer: StackHandler. A closed port closes its flows."""
         key = error.family.key(error.destination, error.destination_port, error.source, error.source_port)
         if self._published is not None and self._published.on_datagram_error(key, error):
             return
         flow = self.udp.flows.get(key)
-        if flow is not None:
+        if flow is not None and error.error is IcmpError.PORT:
             self.udp.end(flow.mapping, "application closed its port")
 
     def on_echo(self, echo: Echo) -> None:
