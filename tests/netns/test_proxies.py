@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from tests.netns import ports
-from tests.netns.caller import CLIENT, Caller
+from tests.netns.caller import CLIENT, TUNSMITH, Caller
 from tests.netns.pattern import digest
 from tests.netns.servers import Peers, Servers, eventually
 from tests.netns.topology import SERVER, Topology
@@ -160,6 +160,22 @@ def test_quic_is_refused_at_once_where_the_proxy_carries_no_udp(
     caller: Caller, proxy: str, host: str
 ) -> None:
     assert caller.client("udp_ask", host, 443, 20, options=["--via", proxy]) == "ECONNREFUSED"
+
+
+@pytest.mark.parametrize("host", [*SERVER.values(), "www.example.test"])
+def test_blocked_is_refused_at_once(caller: Caller, host: str) -> None:
+    block = ["--via", "block"]
+    assert caller.client("connect", host, ports.ECHO, 20, options=block) == "ECONNREFUSED"
+    assert caller.client("udp_ask", host, ports.ECHO, 20, options=block) == "ECONNREFUSED"
+
+
+@BOTH
+@pytest.mark.parametrize("inner", ["direct", SOCKS])
+def test_one_inside_the_other(caller: Caller, proxy: str, inner: str) -> None:
+    """tunsmith is a program like others; the proxy of the inner one is reached through that of the outer."""
+    nested = [*TUNSMITH, "--via", inner, "--", "curl", "-sS", "http://www.example.test/"]
+    done = caller.run(*nested, options=["--via", proxy])
+    assert (done.stdout, done.stderr) == ("hello from S\n", "")
 
 
 @pytest.mark.parametrize(

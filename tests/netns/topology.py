@@ -147,7 +147,8 @@ class Topology:
             f"add rule inet filter forward ip6 daddr {NO_HOST[6]} reject with icmpv6 type addr-unreachable",
         )
         self.router.run(
-            "nft", f"add rule inet filter forward meta l4proto {{ tcp, udp }} th dport {FILTERED} drop"
+            "nft",
+            f"add rule inet filter forward oifname rs0 meta l4proto {{ tcp, udp }} th dport {FILTERED} drop",
         )
 
     @staticmethod
