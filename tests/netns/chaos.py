@@ -7,12 +7,14 @@ Run inside as `chaos.py HOST PORT SEED COUNT resets|orderly`; the other end is a
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import random
 import socket
 import struct
 import sys
+import termios
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
@@ -106,11 +108,31 @@ async def _hear(
     return {"count": count, "sha256": sha.hexdigest(), "end": end}
 
 
+def unacknowledged(sock: socket.socket) -> int:
+    """Bytes that the other side has not confirmed; 0 of a socket that has been reset."""
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0])
+    except (OSError, ValueError):
+        return 0
+
+
+async def _delivered(writer: asyncio.StreamWriter) -> None:
+    """Wait until the kernel has got rid of what was said: over a lossy path that takes longer than a program
+    that has ended may hold up tunsmith."""
+    sock: socket.socket = writer.get_extra_info("socket")
+    while writer.transport.get_write_buffer_size() or unacknowledged(sock):  # noqa: ASYNC110  # the kernel has no event for it
+        await asyncio.sleep(0.01)
+
+
 async def _one(host: str, port: int, plan: Plan) -> dict[str, object]:
     reader, writer = await asyncio.open_connection(host, port, limit=BLOCK)
     writer.write(json.dumps(asdict(plan)).encode() + b"\n")
     heard = await converse(reader, writer, plan.up, plan.client)
+    if not writer.transport.is_closing():
+        await _delivered(writer)
     writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
     return {"number": plan.number, **heard}
 
 
