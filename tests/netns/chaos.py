@@ -22,6 +22,7 @@ from tests.netns.pattern import BLOCK, blocks
 
 KINDS = ("plain", "reads first", "writes first", "slow reader")
 RESET = "we did"
+TCP_CLOSE = 7
 
 
 @dataclass
@@ -108,12 +109,15 @@ async def _hear(
     return {"count": count, "sha256": sha.hexdigest(), "end": end}
 
 
-def unacknowledged(sock: socket.socket) -> int:
-    """Bytes that the other side has not confirmed; 0 of a socket that has been reset."""
+def unacknowledged(sock: socket.socket) -> bool:
+    """Whether there is text or a FIN that the other side has not confirmed. A connection that is over has its
+    count frozen, so that does not count."""
     try:
-        return int(struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0])
+        (count,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
+        state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
     except (OSError, ValueError):
-        return 0
+        return False
+    return bool(count and state != TCP_CLOSE)
 
 
 async def _delivered(writer: asyncio.StreamWriter) -> None:
