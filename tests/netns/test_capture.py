@@ -33,7 +33,7 @@ def recorded(path: Path) -> Recording:
 def test_tcpdump_reads_both_directions_with_good_checksums(caller: Caller, file: Path) -> None:
     assert caller.run("curl", "-sS", f"http://{SERVER[4]}/", options=["--capture", str(file)]).returncode == 0
     shown = subprocess.run(
-        ["tcpdump", "-nnvr", str(file), "tcp"], capture_output=True, text=True, check=True
+        ["tcpdump", "-nnvAr", str(file), "tcp"], capture_output=True, text=True, check=True
     ).stdout
     inside = Network().inside
     assert f"> {SERVER[4]}.80: Flags [S]" in shown
