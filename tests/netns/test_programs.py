@@ -13,6 +13,7 @@ import pytest
 from tests.netns import ports
 from tests.netns.caller import Caller
 from tests.netns.pattern import blocks
+from tests.netns.static_programs import StaticPrograms
 from tests.netns.topology import SERVER
 
 pytestmark = pytest.mark.netns
@@ -45,10 +46,15 @@ def test_wget(caller: Caller) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, HELLO * 2, "")
 
 
-def test_statically_linked_program(caller: Caller) -> None:
-    """Nothing is preloaded into programs, so those that cannot be preloaded into work as well."""
-    done = caller.run("busybox", "wget", "-q", "-O-", f"http://{SERVER[4]}/")
-    assert (done.returncode, done.stdout) == (0, HELLO)
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("program", ["glibc", "musl", "go"])
+def test_statically_linked_program(
+    caller: Caller, static_programs: StaticPrograms, program: str, host: str
+) -> None:
+    """Nothing is preloaded into programs, so those that cannot be preloaded into work as well, each with the
+    resolver it was linked with."""
+    done = caller.run(*static_programs.fetch(program, host))
+    assert (done.returncode, done.stdout.endswith(HELLO)) == (0, True), done
 
 
 def test_python_urllib(caller: Caller) -> None:
