@@ -21,10 +21,14 @@ from tunsmith.stack.config import StackConfig
 from tunsmith.stack.events import Closed, Event, FlowRequested
 from tunsmith.stack.stack import Stack
 from tunsmith.wire.ip import IPV4
+from tunsmith.wire.tcp import FIN
 from tunsmith.wire.vnet import VNET_HDR_LEN
 
 NOISE = memoryview(random.Random(1).randbytes(262143))
 """What upstreams say, again and again: a hole in it would show."""
+BARE = VNET_HDR_LEN + 20 + 32
+"""Length of a segment that carries nothing but a timestamp."""
+BARE_FLAGS = VNET_HDR_LEN + 20 + 13
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
@@ -62,9 +66,10 @@ class Bench:
         self.relay.start(accepted)
         self.carry()
 
-    def carry(self) -> None:
-        """Bring all frames to where they go."""
+    def carry(self) -> list[bytes]:
+        """Bring all frames to where they go. Gives those to the application that carried text or an end."""
         now = time.monotonic()
+        carried: list[bytes] = []
         moved = True
         while moved:
             moved = False
@@ -72,8 +77,11 @@ class Bench:
                 for frame in sender.frames_to_send():
                     receiver.receive(frame[VNET_HDR_LEN:], now, vnet=frame[:VNET_HDR_LEN])
                     moved = True
+                    if receiver is self._inside and (len(frame) > BARE or frame[BARE_FLAGS] & FIN):
+                        carried.append(frame)
         while (event := self._inside.poll_event()) is not None:
             self.events.append(event)
+        return carried
 
     async def until(self, look: Callable[[], object]) -> None:
         def carried() -> object:
@@ -183,6 +191,41 @@ async def test_reset_after_the_upstreams_end_is_told_to_a_silent_application(ben
     bench.reset()
     await bench.until(lambda: bench.closed)
     assert bench.ended
+
+
+async def test_last_words_and_end_travel_together(benches: list[Bench]) -> None:
+    bench = make(benches)
+    bench.far.send(b"bye")
+    bench.far.shutdown(socket.SHUT_WR)
+    text_frames: list[bytes] = []
+    while not bench.application.fin_seen:
+        text_frames += bench.carry()
+        await asyncio.sleep(0)
+    assert bench.read_all() == b"bye"
+    assert len(text_frames) == 1
+    bench.application.send(b"after your end", time.monotonic())
+    bench.carry()
+    assert bench.far.recv(100) == b"after your end"
+
+
+async def test_urgent_text_that_cuts_reads_short_is_not_the_end(benches: list[Bench]) -> None:
+    bench = make(benches)
+    bench.far.send(b"now")
+    bench.far.send(b"!", socket.MSG_OOB)
+    bench.far.send(b"then")
+    bench.far.shutdown(socket.SHUT_WR)
+    await bench.until(lambda: bench.application.fin_seen)
+    assert bench.read_all() == b"nowthen"
+
+
+async def test_last_words_before_a_reset_are_passed_on(benches: list[Bench]) -> None:
+    bench = make(benches)
+    bench.far.send(b"bye")
+    bench.reset()
+    await bench.until(lambda: bench.closed)
+    assert bench.closed == [errno.ECONNRESET]
+    assert bench.read_all() == b"bye"
+    assert [relay.record.outcome for relay in bench.ended] == ["upstream reset"]
 
 
 async def test_reset_does_not_take_back_what_the_upstream_said_before_its_end(benches: list[Bench]) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 IN = select.EPOLLIN
 OUT = select.EPOLLOUT
+RDHUP = select.EPOLLRDHUP
+"""The peer has ended its half, and nothing but what can be read now will come."""
 BROKEN = select.EPOLLERR | select.EPOLLHUP
 """What is reported unasked; the interest of who waits for nothing else."""
 NOTHING = 0

@@ -17,7 +17,7 @@ import struct
 from collections.abc import Callable
 
 from tunsmith.config import Limits
-from tunsmith.relay.poller import BROKEN, IN, NOTHING, OUT, Poller
+from tunsmith.relay.poller import BROKEN, IN, NOTHING, OUT, RDHUP, Poller
 from tunsmith.relay.report import FlowRecord
 from tunsmith.stack.tcp.connection import Connection
 
@@ -25,6 +25,8 @@ SLICE = 1 << 18
 """Bytes taken out of the connection at a time when the socket drains."""
 READS = 2
 """Upstream reads before other flows get their turn."""
+TEXT = IN | RDHUP
+"""The interest of who reads; RDHUP says that the end is here, too."""
 _RST_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -90,16 +92,16 @@ class TcpRelay:
         if early:
             self.record.down += len(early)
             connection.send(early, self._clock())
-        self._interest = IN
-        self._poller.watch(self._fd, IN, self._on_ready)
+        self._interest = TEXT
+        self._poller.watch(self._fd, TEXT, self._on_ready)
 
     def _on_ready(self, events: int) -> None:
         if not self._upstream_ended:
             if events & ~OUT:
-                self._on_upstream_readable()
+                self._on_upstream_readable(events)
         elif events & BROKEN and not self._blocked:
             self._on_upstream_broken()
-        if self._blocked and events & ~IN:
+        if self._blocked and events & ~TEXT:
             self._on_upstream_writable()
 
     def _watch(self) -> None:
@@ -108,7 +110,7 @@ class TcpRelay:
         interest = OUT if self._blocked else NOTHING
         if not self._upstream_ended:
             if not self._paused:
-                interest |= IN
+                interest |= TEXT
         elif not interest and self.connection is not None and not self.connection.fin_seen:
             interest = BROKEN
         if interest != self._interest:
@@ -190,7 +192,7 @@ class TcpRelay:
 
     # --- upstream to application ---
 
-    def _on_upstream_readable(self) -> None:
+    def _on_upstream_readable(self, events: int) -> None:
         connection = self.connection
         if connection is None:
             return
@@ -216,9 +218,28 @@ class TcpRelay:
             record = self.record
             record.down += len(data)
             record.last = now
+            if len(data) == room:
+                connection.send(data, now)
+                continue
+            if events & RDHUP:
+                self._send_last(connection, data, now)
+            else:
+                connection.send(data, now)
+            return
+
+    def _send_last(self, connection: Connection, data: bytes, now: float) -> None:
+        """`data`, behind which the upstream has ended, with the FIN on it. Urgent text, which cuts reads short,
+        and a reset are still told by the socket."""
+        try:
+            ended = not self._recv(1, socket.MSG_PEEK)
+        except OSError as error:
             connection.send(data, now)
-            if len(data) < room:
-                return
+            self._fail(error)
+            return
+        if ended:
+            self._upstream_ended = True
+            self._watch()
+        connection.send(data, now, end=ended)
 
     def _on_upstream_broken(self) -> None:
         """A reset after the upstream's end. The application hears of it at once if it has everything that was said

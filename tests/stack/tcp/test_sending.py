@@ -155,7 +155,7 @@ def test_fin_waits_for_the_text_before_it() -> None:
     other.take(bytes(3000))
     other.connection.shutdown(other.now)
     assert other.answers() == []
-    assert brief(other.send(".", 1, ack=1461, window=2000)) == [(".", 1461, 1540), ("F.", 3001, 0)]
+    assert brief(other.send(".", 1, ack=1461, window=2000)) == [("F.", 1461, 1540)]
 
 
 # --- silly windows and Nagle ---
@@ -200,12 +200,50 @@ def test_nagle_does_not_hold_more_than_a_segment() -> None:
     assert len(out.data) == MSS
 
 
+def test_text_said_to_be_the_last_carries_the_fin() -> None:
+    other = established()
+    assert other.connection.send(b"text", other.now, end=True) == 4
+    assert brief(other.answers()) == [("F.", 1, 4)]
+    assert other.state == "FIN-WAIT-1"
+    assert not other.connection.can_send
+    other.send(".", 1, ack=6)
+    assert other.state == "FIN-WAIT-2"
+
+
+def test_nothing_said_to_be_the_last_is_a_shutdown() -> None:
+    other = established()
+    assert other.connection.send(b"", other.now, end=True) == 0
+    assert brief(other.answers()) == [("F.", 1, 0)]
+
+
+def test_text_said_to_be_the_last_that_finds_no_room_is_not_the_last() -> None:
+    other = established(send_buffer=4000, window=65535)
+    assert other.connection.send(bytes(5000), other.now, end=True) == 4000
+    assert all("F" not in segment.flags for segment in other.answers())
+    assert other.connection.can_send
+    other.send(".", 1, ack=4001)
+    assert other.connection.send(bytes(1000), other.now, end=True) == 1000
+    assert brief(other.answers()) == [("F.", 4001, 1000)]
+
+
+def test_only_the_last_piece_of_a_super_segment_sent_again_carries_the_fin() -> None:
+    other = established()
+    other.connection.send(bytes(4000), other.now, end=True)
+    assert brief(other.answers()) == [("F.", 1, 4000)]
+    again = [segment for _ in range(3) for segment in other.send(".", 1, ack=1)]
+    assert brief(again) == [(".", 1, 1460)]
+    other.send(".", 1, ack=2921)
+    assert brief(other.tick()) == [("F.", 2921, 1080)]
+    other.send(".", 1, ack=4002)
+    assert other.state == "FIN-WAIT-2"
+
+
 def test_nagle_holds_nothing_once_we_close() -> None:
     other = established(no_delay=False)
     other.take(b"a")
     other.take(b"b")
     other.connection.shutdown(other.now)
-    assert brief(other.answers()) == [(".", 2, 1), ("F.", 3, 0)]
+    assert brief(other.answers()) == [("F.", 2, 1)]
 
 
 # --- the retransmission timer, RFC 6298 ---
@@ -465,7 +503,7 @@ def test_text_and_fin_lost_together_come_again_together() -> None:
     other.take(b"text")
     other.connection.shutdown(other.now)
     other.answers()
-    assert brief(other.tick()) == [(".", 1, 4), ("F.", 5, 0)]
+    assert brief(other.tick()) == [("F.", 1, 4)]
     other.send(".", 1, ack=5)
     assert other.state == "FIN-WAIT-1"
     other.send(".", 1, ack=6)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tunsmith.stack.stack import Stack
 
 CLOSED = State.CLOSED
+ESTABLISHED = State.ESTABLISHED
 
 
 def _emit_nothing(seq: int, data: Data, flags: int, now: float) -> None:
@@ -130,15 +131,18 @@ class Connection(Arriving):
         """The peer has closed its half and everything was read."""
         return self.fin_seen and not self.receiver.ready
 
-    def send(self, data: bytes, now: float) -> int:
+    def send(self, data: bytes, now: float, *, end: bool = False) -> int:
         """Queue `data` and send what the windows allow. Returns the bytes taken, 0 when the buffer is full;
-        `on_writable` follows then. `data` is kept, not copied. Raises LocalError EPIPE after `shutdown`,
+        `on_writable` follows then. `end`: if all is taken nothing will follow, as after `shutdown`, and the
+        FIN travels with the last byte. `data` is kept, not copied. Raises LocalError EPIPE after `shutdown`,
         and the connection's error once it is closed."""
-        if self.sender.fin_queued or self.state is CLOSED:
-            raise LocalError(self.error or errno.EPIPE, "send on a connection that is closed for sending")
         sender = self.sender
+        if sender.fin_queued or self.state is CLOSED:
+            raise LocalError(self.error or errno.EPIPE, "send on a connection that is closed for sending")
         length = len(data)
         if not length:
+            if end:
+                self.shutdown(now)
             return 0
         space = sender.limit - sender.queued - sender.snd_nxt + sender.snd_una
         if length > space:
@@ -147,12 +151,20 @@ class Connection(Arriving):
                 return 0
             length = space
             data = data[:space]
+        elif end:
+            self._end()
         if self.state is State.SYN_RECEIVED or self.state is State.SYN_SENT:
             sender.enqueue(data)
         else:
             sender.push(data, length, now)
             self._schedule()
         return length
+
+    def _end(self) -> None:
+        """A FIN goes behind what is queued, RFC 9293 §3.10.4; while opening it waits."""
+        self.sender.fin_queued = True
+        if self.state is ESTABLISHED or self.state is State.CLOSE_WAIT:
+            self.state = ON_FIN_SENT[self.state]
 
     def room(self) -> int:
         """How many bytes to fetch for the next `send`, which takes them all: a super-segment's worth. 0 while the
@@ -178,9 +190,8 @@ class Connection(Arriving):
         """No more will be sent: FIN after what is queued. RFC 9293 §3.10.4. Idempotent."""
         if self.sender.fin_queued or self.state is CLOSED:
             return
-        self.sender.fin_queued = True
-        if self.state in ON_FIN_SENT and self.state is not State.SYN_RECEIVED:
-            self.state = ON_FIN_SENT[self.state]
+        self._end()
+        if self.state is not State.SYN_RECEIVED and self.state is not State.SYN_SENT:
             self.sender.output(now)
         self._schedule()
 

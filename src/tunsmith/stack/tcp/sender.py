@@ -136,7 +136,7 @@ class Sender:
         self.queued += len(data)
 
     def push(self, data: Data, length: int, now: float) -> None:
-        """Send `data`, or queue what the windows do not allow."""
+        """Send `data`, or queue what the windows do not allow. A FIN that is queued goes with its last byte."""
         in_flight = self.snd_nxt - self.snd_una + length
         if (
             self.queue
@@ -177,8 +177,7 @@ class Sender:
             self.queued -= length
             self.transmit(data, length, now)
         if self.fin_queued and not self.fin_sent and not queue and self.snd_wnd:
-            self.fin_sent = True
-            self.transmit(b"", 1, now)
+            self.transmit(b"", 0, now)
         timers = self.timers
         if self.inflight:
             if timers[RETRANSMIT] == NEVER:
@@ -187,21 +186,26 @@ class Sender:
             timers[PERSIST] = now + self.rtt.rto
 
     def transmit(self, data: Data, length: int, now: float) -> None:
-        """Put the next `length` positions on the wire: `data`, or the FIN when `data` is empty."""
+        """Put the next `length` bytes on the wire, and the FIN if it is queued and they are the last."""
         start = self.snd_nxt
-        self.snd_nxt = end = start + length
+        end = start + length
+        flags = ACK
+        fin = False
+        if not self.queue:
+            if length:
+                flags = ACK | PSH
+            if self.fin_queued:
+                self.fin_sent = fin = True
+                flags |= FIN
+                end += 1
+        self.snd_nxt = end
         again = start < self.snd_max
         if again:
             self.retransmits += 1
         if end > self.snd_max:
             self.snd_max = end
-        self.inflight.append(Sent(start, end, data, not data, now, again))
-        if not data:
-            self.emit(start, b"", FIN | ACK, now)
-        elif self.queue:
-            self.emit(start, data, ACK, now)
-        else:
-            self.emit(start, data, ACK | PSH, now)
+        self.inflight.append(Sent(start, end, data, fin, now, again))
+        self.emit(start, data, flags, now)
 
     def on_ack(self, ack: int, echoed_rtt: float | None, now: float) -> None:
         """`ack` acknowledges new data: snd_una < ack <= snd_max. `echoed_rtt` is the RTT by timestamps, wanted
@@ -287,15 +291,11 @@ class Sender:
         record = self.inflight[0]
         if len(record.data) > self.mss:
             view = memoryview(record.data)
+            middle = record.start + self.mss
             rest = Sent(
-                record.start + self.mss,
-                record.end,
-                view[self.mss :],
-                False,
-                record.sent_at,
-                record.retransmitted,
+                middle, record.end, view[self.mss :], record.fin, record.sent_at, record.retransmitted
             )
-            self.inflight[0] = record = Sent(record.start, rest.start, view[: self.mss], False, now, True)
+            self.inflight[0] = record = Sent(record.start, middle, view[: self.mss], False, now, True)
             self.inflight.insert(1, rest)
         record.retransmitted = True
         record.sent_at = now
@@ -326,7 +326,7 @@ class Sender:
             record = self.inflight.pop()
             if record.fin:
                 self.fin_sent = False
-            else:
+            if record.data:
                 self.queue.appendleft(record.data)
                 self.queued += len(record.data)
         self.snd_nxt = self.snd_una

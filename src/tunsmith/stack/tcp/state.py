@@ -31,7 +31,6 @@ ON_FIN_RECEIVED = {
 """RFC 9293 §3.10.7.4, eighth: the peer's FIN arrived (FIN-WAIT-1 with our FIN acknowledged is FIN-WAIT-2 by then)."""
 
 ON_FIN_SENT = {
-    State.SYN_RECEIVED: State.FIN_WAIT_1,
     State.ESTABLISHED: State.FIN_WAIT_1,
     State.CLOSE_WAIT: State.LAST_ACK,
 }
