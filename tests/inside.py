@@ -73,9 +73,7 @@ class Inside:
             self.events.append(event)
 
     def connect(self, port: int = 80, source_port: int = 40000, host: bytes = THERE) -> Connection:
-        connection = self.stack.connect(HERE, source_port, host, port, time.monotonic())
-        assert connection is not None
-        return connection
+        return self.stack.connect(HERE, source_port, host, port, time.monotonic())
 
     def send_datagram(self, data: bytes, port: int, source_port: int = 40000) -> None:
         self.stack.send_datagram(IPV4, IPV4.key(HERE, source_port, THERE, port), data)

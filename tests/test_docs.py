@@ -71,13 +71,19 @@ def spans(document: Path) -> set[str]:
 
 @functools.cache
 def names_of_classes() -> dict[str, set[str]]:
-    """Every class of the source, with the names of its attributes, inherited ones excepted."""
+    """Every class of the source, with the names of its attributes, those of its bases included."""
     found: dict[str, set[str]] = {}
+    bases: dict[str, set[str]] = {}
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef):
                 found.setdefault(node.name, set()).update(_names_in(node))
-    return found
+                bases.setdefault(node.name, set()).update(ast.unparse(base) for base in node.bases)
+
+    def names_of(name: str) -> set[str]:
+        return found.get(name, set()).union(*map(names_of, bases.get(name, ())))
+
+    return {name: names_of(name) for name in found}
 
 
 def _names_in(node: ast.ClassDef) -> Iterator[str]:

@@ -195,7 +195,7 @@ def main(seed: int, offload: bool, direction: str) -> None:
                 threads.append(threading.Thread(target=service, args=(listener, up, down, failures)))
                 host.servers.append(Server(down))
                 ends = (ip_address(OURS[version]).packed, 1234, ip_address(KERNEL[version]).packed, 80)
-                assert stack.connect(*ends, time.monotonic(), host.servers[-1])
+                stack.connect(*ends, time.monotonic(), host.servers[-1])
             threads[-1].start()
         drive(stack, device, threads)
     failures += [

@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from tests.sim.transfer import CONFIG, V4, V6, text
+from tunsmith.errors import LocalError
 from tunsmith.stack.request import FlowRequest
 from tunsmith.testing.application import Application
 from tunsmith.testing.network import Host, Network
@@ -57,9 +58,10 @@ class Chaos:
         addresses = V4 if number % 2 else V6
         length = self.random.choice([0, 10, 5000, 60_000])
         app = Application(self.client, text(number, length), wait_for_peer=self.random.random() < 0.3)
-        connection = app.connect((addresses[0], 1000 + number % 3), (addresses[1], 80))
-        if connection is None:
-            return
+        try:
+            connection = app.connect((addresses[0], 1000 + number % 3), (addresses[1], 80))
+        except LocalError:
+            return  # the ends are in use, or the stack is full
         self.pairs[1000 + number % 3, connection.iss] = (app, [])
         self.meddle(self.client, app)
 

@@ -194,24 +194,3 @@ def test_the_isn_of_a_flow_follows_a_clock_and_that_of_another_cannot_be_guessed
     assert stack.initial_sequence(one, 10.0) != stack.initial_sequence(two, 10.0)
     other = Stack(StackConfig(isn_secret=b"another"))
     assert stack.initial_sequence(one, 10.0) != other.initial_sequence(one, 10.0)
-
-
-# --- active open ---
-
-
-@both
-def test_connecting_from_and_to_anywhere(family: IpFamily) -> None:
-    other = peer(family=family)
-    syn = other.open()
-    assert syn.options.mss == 1460 if family.version == 4 else 1440
-    assert other.connection.source == (other.source, 40000)
-    assert other.connection.destination == (other.destination, 80)
-
-
-def test_ends_in_use_cannot_be_connected() -> None:
-    other = peer()
-    other.request()
-    assert other.stack.connect(other.destination, 80, other.source, 40000, other.now) is None
-    other.stack.requests.clear()
-    other.open()
-    assert other.stack.connect(other.destination, 80, other.source, 40000, other.now) is None

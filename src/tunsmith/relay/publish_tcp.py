@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from tunsmith.errors import LocalError
 from tunsmith.flow import Target
 from tunsmith.relay.poller import IN, NOTHING, Poller
 from tunsmith.relay.report import FlowRecord
@@ -151,9 +152,11 @@ class Visit(TcpRelay):
     def _try_next(self) -> bool:
         now = self._clock()
         for ends in next(self._attempts, iter(())):
-            self.connection = self._stack.connect(*ends, now, self)
-            if self.connection is not None:
-                return True
+            try:
+                self.connection = self._stack.connect(*ends, now, self)
+            except LocalError:
+                continue  # these ends are in use
+            return True
         return False
 
     def on_established(self, connection: Connection) -> None:

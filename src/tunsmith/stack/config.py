@@ -24,9 +24,15 @@ class StackConfig:
     """Key of the initial sequence numbers (RFC 6528). Random in production, fixed in tests."""
     isn: Callable[[bytes, float], int] | None = None
     """Another source of initial sequence numbers: called with the key of the flow and the time."""
+    random: Callable[[int], bytes] | None = None
+    """Source of randomness: called with a number of bytes. None: derived from `isn_secret`."""
     any_destination: bool = True
     """Accept packets to any address and answer from it; else only to `addresses`."""
     addresses: tuple[bytes, ...] = ()
+    flow_requests: bool = True
+    """TCP flows that no listener takes are offered to `StackHandler.on_flow`. False: they are refused."""
+    ephemeral_ports: tuple[int, int] = (32768, 60999)
+    """First and last of the ports that `connect` and `listen` choose from, RFC 6056 §3.2."""
     timestamps: bool = True
     sack: bool = True
     window_scaling: bool = True

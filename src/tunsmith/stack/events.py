@@ -15,6 +15,7 @@ from tunsmith.wire.icmp import IcmpError
 from tunsmith.wire.ip import IpFamily
 
 if TYPE_CHECKING:
+    from tunsmith.stack.listener import Listener
     from tunsmith.stack.request import FlowRequest
     from tunsmith.stack.tcp.connection import Connection
 
@@ -37,6 +38,13 @@ class ConnectionHandler(Protocol):
 
     def on_closed(self, connection: Connection, error: int) -> None:
         """The connection is gone. `error`: 0 after an orderly close, else an errno."""
+
+
+class ListenerHandler(Protocol):
+    """The owner of a listener."""
+
+    def on_connection(self, listener: Listener) -> None:
+        """One more connection waits for `Listener.accept`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,13 @@ class FlowRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class Incoming:
+    """One more connection waits for `Listener.accept`."""
+
+    listener: Listener
+
+
+@dataclass(frozen=True, slots=True)
 class Established:
     """The handshake is complete."""
 
@@ -138,18 +153,30 @@ class Closed:
 
 
 Event = (
-    FlowRequested | Established | Readable | Writable | PeerClosed | Closed | Datagram | Echo | DatagramError
+    FlowRequested
+    | Incoming
+    | Established
+    | Readable
+    | Writable
+    | PeerClosed
+    | Closed
+    | Datagram
+    | Echo
+    | DatagramError
 )
 
 
 class EventQueue:
-    """Handler of a stack and of all its connections that keeps what it is told, in order."""
+    """Handler of a stack, its listeners and all its connections that keeps what it is told, in order."""
 
     def __init__(self) -> None:
         self.events: deque[Event] = deque()
 
     def on_flow(self, request: FlowRequest) -> None:
         self.events.append(FlowRequested(request))
+
+    def on_connection(self, listener: Listener) -> None:
+        self.events.append(Incoming(listener))
 
     def on_datagram(self, family: IpFamily, key: bytes, data: memoryview, segment_size: int) -> None:
         self.events.append(Datagram(family, *family.split(key), bytes(data), segment_size))

@@ -20,7 +20,10 @@ from tunsmith.stack.config import StackConfig
 from tunsmith.stack.deadlines import Deadlines
 from tunsmith.stack.events import ConnectionHandler, Event, EventQueue, StackHandler
 from tunsmith.stack.input import Input
-from tunsmith.stack.output import Emit, Output, Parts, Segmenting
+from tunsmith.stack.listener import Listeners
+from tunsmith.stack.opening import Opening
+from tunsmith.stack.output import Emit, Parts, Segmenting
+from tunsmith.stack.ports import EphemeralPorts, KeyedRandom
 from tunsmith.stack.ratelimit import RateLimit
 from tunsmith.stack.request import FlowRequest
 from tunsmith.stack.tcp.connection import Connection
@@ -41,7 +44,7 @@ ROOM = 96
 """Bytes that must be readable behind any frame, so that one fixed layout can be unpacked."""
 
 
-class Stack(Output):
+class Stack(Opening):
     """A host made of packets. Without `emit`, frames are kept for `frames_to_send`; without `handler`,
     events are kept for `poll_event`. All times are the owner's monotonic seconds."""
 
@@ -62,6 +65,9 @@ class Stack(Output):
         self.connections: dict[bytes, Connection] = {}
         self.requests: dict[bytes, FlowRequest] = {}
         self.requests_by_source: dict[bytes, int] = {}
+        self.listeners = Listeners()
+        random = config.random or KeyedRandom(config.isn_secret)
+        self.ports = EphemeralPorts(*config.ephemeral_ports, config.isn_secret, random)
         self.deadlines = Deadlines()
         self.time_waits = TimeWaitTable(config.time_wait_limit)
         self.challenges = RateLimit(config.challenge_ack_rate, config.challenge_ack_rate)
@@ -223,8 +229,13 @@ class Stack(Output):
         if opens:
             if options is None:
                 options = TcpOptions(timestamp=None if tsval is None else (tsval, 0))
-            self._request(family, key, source, seq, options)
-            return
+            listener = self.listeners.find(destination, port) if self.listeners else None
+            if listener is not None:
+                listener.on_syn(family, key, seq, options, now)
+                return
+            if self.config.flow_requests:
+                self._request(family, key, source, seq, options)
+                return
         self.drops["tcp_no_connection"] += 1
         self.emit((reset_for(family, key, seq, ack, flags, length + bool(flags & SYN) + bool(flags & FIN)),))
 
@@ -271,8 +282,10 @@ class Stack(Output):
         self, request: FlowRequest, handler: ConnectionHandler | None, now: float
     ) -> Connection | None:
         """See FlowRequest.accept."""
-        if not self.withdraw(request):
-            return None
+        return self.admit(request, handler or self.queue, now) if self.withdraw(request) else None
+
+    def admit(self, request: FlowRequest, handler: ConnectionHandler, now: float) -> Connection | None:
+        """Answer a SYN with SYN-ACK. None when the stack is full: RST."""
         if len(self.connections) >= self.config.connection_limit:
             self.drops["connection_limit"] += 1
             self._reset(request)
@@ -284,7 +297,7 @@ class Stack(Output):
             if (iss - record.snd_nxt - 1) & 0x80000000:
                 iss = (record.snd_nxt + 65536) & 0xFFFFFFFF
             self.time_waits.remove(key)
-        connection = Connection(self, request.family, key, iss, request.isn, handler or self.queue)
+        connection = Connection(self, request.family, key, iss, request.isn, handler)
         connection.negotiate(request.options, self.mss(request.family))
         connection.start_congestion()
         self.connections[key] = connection
@@ -318,26 +331,6 @@ class Stack(Output):
         else:
             del self.requests_by_source[source]
         return True
-
-    def connect(
-        self,
-        source: bytes,
-        source_port: int,
-        destination: bytes,
-        destination_port: int,
-        now: float,
-        handler: ConnectionHandler | None = None,
-    ) -> Connection | None:
-        """Active open from any address and port, RFC 9293 §3.10.1. None when that pair of ends is in use."""
-        family = IPV4 if len(destination) == 4 else IPV6
-        key = family.key(destination, destination_port, source, source_port)
-        if key in self.connections or key in self.requests or key in self.time_waits.records:
-            return None
-        connection = Connection(self, family, key, self.initial_sequence(key, now), -1, handler or self.queue)
-        connection.state = State.SYN_SENT
-        self.connections[key] = connection
-        connection.send_syn(SYN, now)
-        return connection
 
     def mss(self, family: IpFamily) -> int:
         """The largest segment our link carries."""

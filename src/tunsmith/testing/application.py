@@ -50,12 +50,11 @@ class Application:
         if self.connection is not None:
             self._write()
 
-    def connect(self, source: tuple[bytes, int], destination: tuple[bytes, int]) -> Connection | None:
-        """Open a connection from `source` to `destination`, address and port each. None if these ends are
-        in use."""
+    def connect(self, source: tuple[bytes, int], destination: tuple[bytes, int]) -> Connection:
+        """Open a connection from `source` to `destination`, address and port each. Raises LocalError, as
+        `Stack.connect` does."""
         self.connection = self.host.stack.connect(*source, *destination, self.host.network.now, self)
-        if self.connection is not None:
-            self._write()
+        self._write()
         return self.connection
 
     @property

@@ -14,6 +14,7 @@ from tunsmith.stack.events import (
     Established,
     Event,
     FlowRequested,
+    Incoming,
     PeerClosed,
     Readable,
     Writable,
@@ -207,9 +208,7 @@ class Peer:
 
     def open(self, **answer: Any) -> Segment:
         """Have the stack connect to us; returns its SYN. The connection is in SYN-SENT."""
-        connection = self.stack.connect(self.destination, PORTS[1], self.source, PORTS[0], self.now)
-        assert connection is not None
-        self.connection = connection
+        self.connection = self.stack.connect(self.destination, PORTS[1], self.source, PORTS[0], self.now)
         (syn,) = self.answers()
         assert syn.flags == "S"
         self.ack = 1
@@ -249,6 +248,8 @@ def _word(event: Event) -> str:
             return f"closed {error}"
         case FlowRequested():
             return "request"
+        case Incoming():
+            return "incoming"
     return type(event).__name__.lower()
 
 

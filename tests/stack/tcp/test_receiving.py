@@ -340,7 +340,7 @@ def test_the_owner_may_end_the_connection_when_it_is_established() -> None:
     assert not other.stack.connections
 
     other = peer()
-    assert other.stack.connect(other.destination, 80, other.source, 40000, other.now, Quitter(1))
+    other.stack.connect(other.destination, 80, other.source, 40000, other.now, Quitter(1))
     other.answers()
     other.ack = 1
     assert [segment.flags for segment in other.send("S.", 0)] == ["R."]

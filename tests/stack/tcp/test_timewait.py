@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
 
 from tests.stack.tcp.peer import Peer, peer
+from tunsmith.errors import LocalError
 from tunsmith.stack.tcp.timewait import TimeWait
 from tunsmith.wire.ip import IPV4
 
@@ -139,4 +141,6 @@ def test_the_oldest_record_makes_room() -> None:
 
 def test_nobody_may_use_the_ends_of_a_waiting_connection() -> None:
     other = waiting()
-    assert other.stack.connect(other.destination, 80, other.source, 40000, other.now) is None
+    with pytest.raises(LocalError) as caught:
+        other.stack.connect(other.destination, 80, other.source, 40000, other.now)
+    assert caught.value.errno == errno.EADDRINUSE

@@ -10,7 +10,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from tunsmith.errors import LocalError
-from tunsmith.stack.tcp.arriving import Arriving
+from tunsmith.stack.tcp.readiness import Readiness, discard
 from tunsmith.stack.tcp.receiver import Receiver
 from tunsmith.stack.tcp.rtt import RttEstimator
 from tunsmith.stack.tcp.sender import Data, Sender
@@ -46,16 +46,11 @@ def _emit_nothing(seq: int, data: Data, flags: int, now: float) -> None:
     """The wire of a closed connection."""
 
 
-def _take_nothing(data: Data) -> int:
-    """The owner of a closed connection."""
-    return len(data)
-
-
-class Connection(Arriving):
+class Connection(Readiness):
     """A connection, from SYN to CLOSED. `key` is that of arriving segments (IpFamily.key order).
 
-    Owners use: `send`, `room`, `read`, `shutdown`, `close`, `abort` and the properties; everything else belongs to
-    the stack. Methods that take `now` want the stack's clock, in seconds."""
+    Owners use: `send`, `room`, `read`, `shutdown`, `shutdown_read`, `close`, `abort` and the properties
+    (readiness.py); everything else belongs to the stack. Methods that take `now` want the stack's clock, in seconds."""
 
     __slots__ = ()
 
@@ -92,44 +87,7 @@ class Connection(Arriving):
         self._vnet = VNET.pack(NEEDS_CSUM, GSO_NONE, 0, 0, family.header_length, CHECKSUM_OFFSET)
         self._vnet_gso = self._vnet
 
-    # --- what owners see ---
-
-    @property
-    def source(self) -> tuple[bytes, int]:
-        """The peer's address and port."""
-        address, port, _, _ = self.family.split(self.key)
-        return address, port
-
-    @property
-    def destination(self) -> tuple[bytes, int]:
-        """Our address and port: where the peer wanted to go."""
-        _, _, address, port = self.family.split(self.key)
-        return address, port
-
-    @property
-    def space(self) -> int:
-        """Bytes `send` would take now."""
-        return self.sender.space
-
-    @property
-    def can_send(self) -> bool:
-        """Whether `send` is allowed: neither `shutdown` nor the end has come."""
-        return not self.sender.fin_queued and self.state is not CLOSED
-
-    @property
-    def unacknowledged(self) -> int:
-        """Bytes given to `send`, and a FIN, that the peer has not acknowledged."""
-        return self.sender.unsent
-
-    @property
-    def readable_bytes(self) -> int:
-        """Text in order that waits for `read`."""
-        return self.receiver.ready_bytes
-
-    @property
-    def at_end(self) -> bool:
-        """The peer has closed its half and everything was read."""
-        return self.fin_seen and not self.receiver.ready
+    # --- what owners do ---
 
     def send(self, data: bytes, now: float, *, end: bool = False) -> int:
         """Queue `data` and send what the windows allow. Returns the bytes taken, 0 when the buffer is full;
@@ -179,9 +137,11 @@ class Connection(Arriving):
         return 0
 
     def read(self, most: int, now: float, *, peek: bool = False) -> bytes:
-        """Up to `most` bytes of text; empty when there are none (see `at_end`). Tells the peer when the
-        window has opened enough."""
+        """Up to `most` bytes of text; empty when there are none (see `at_end`). `peek`: they stay. Tells the peer
+        when the window has opened enough. Raises the connection's error once it has failed and all was read."""
         data = self.receiver.read(most, peek)
+        if not data and self.error and most > 0:
+            raise LocalError(self.error, "read from a connection that has failed")
         if data and not peek and self.receiver.window_is_worth_telling() and self.state in RECEIVING:
             self.send_ack(now)
         return data
@@ -194,6 +154,26 @@ class Connection(Arriving):
         if self.state is not State.SYN_RECEIVED and self.state is not State.SYN_SENT:
             self.sender.output(now)
         self._schedule()
+
+    def shutdown_read(self, now: float) -> None:
+        """No more will be read: what is unread, and what still comes, is acknowledged and thrown away.
+        Idempotent."""
+        self.read(self.receiver.ready_bytes, now)
+        self.receiver.deliver = discard
+
+    def hand_over(self, handler: ConnectionHandler, now: float) -> None:
+        """Another owner, who is told what has happened so far: that it is established, text, FIN."""
+        self.handler = handler
+        handler.on_established(self)
+        ready = self.receiver.ready
+        while ready and self.handler is handler:
+            data = memoryview(ready[0])
+            taken = handler.on_data(self, data)
+            self.read(taken, now)
+            if taken < len(data):
+                break
+        if self.fin_seen and self.state is not CLOSED:
+            handler.on_fin(self)
 
     def close(self, now: float) -> None:
         """The owner is done with both halves. Unread text, now or later, is answered with RST
@@ -300,7 +280,7 @@ class Connection(Arriving):
         self.sender.inflight.clear()
         self.receiver.islands.clear()
         self.sender.emit = _emit_nothing  # these two were cycles: freed now, not when gc gets to it
-        self.receiver.deliver = _take_nothing
+        self.receiver.deliver = discard
         self.stack.forget(self)
         if tell:
             self.handler.on_closed(self, error)

@@ -54,5 +54,8 @@ TO_BE_RESET = frozenset(
 )
 """States in which ABORT sends a RST, RFC 9293 §3.10.5: in the others the peer is gone or not yet there."""
 
+OPENING = frozenset({State.SYN_SENT, State.SYN_RECEIVED})
+"""The handshake is under way."""
+
 RECEIVING = frozenset({State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2})
 """States in which segment text is accepted, RFC 9293 §3.10.7.4, seventh."""

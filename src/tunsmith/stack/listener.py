@@ -1,0 +1,132 @@
+"""A passive open: the stack itself answers SYNs to an address and a port, RFC 9293 §3.10.1.
+
+Connections that are still opening are counted, those that are open wait for `accept`; each of the two lists
+has at most `backlog` places. SYNs that no listener takes go the other way, to `StackHandler.on_flow`, where
+the owner answers each by itself (request.py).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tunsmith.errors import LocalError
+from tunsmith.stack.request import FlowRequest
+from tunsmith.wire.ip import IpFamily
+from tunsmith.wire.tcp import TcpOptions
+
+if TYPE_CHECKING:
+    from tunsmith.stack.events import ConnectionHandler, ListenerHandler
+    from tunsmith.stack.stack import Stack
+    from tunsmith.stack.tcp.connection import Connection
+
+Place = tuple[bytes | None, int | None]
+"""An address and a port; None: any."""
+
+
+class Listener:
+    """Made by `Stack.listen`. Handler of its connections until somebody accepts them."""
+
+    __slots__ = ("address", "backlog", "handler", "opening", "port", "stack", "waiting")
+
+    def __init__(self, stack: Stack, place: Place, backlog: int, handler: ListenerHandler) -> None:
+        self.stack = stack
+        self.address, self.port = place
+        self.backlog = backlog
+        self.handler = handler
+        self.opening: dict[Connection, None] = {}
+        """In SYN-RECEIVED."""
+        self.waiting: dict[Connection, None] = {}
+        """Open, the oldest first."""
+
+    def accept(self, handler: ConnectionHandler | None, now: float) -> Connection | None:
+        """The connection that waits longest, or None. `handler` is told all that has happened so far: that it
+        is established, text, FIN."""
+        if not self.waiting:
+            return None
+        connection = next(iter(self.waiting))
+        del self.waiting[connection]
+        connection.hand_over(handler or self.stack.queue, now)
+        return connection
+
+    def close(self, now: float) -> None:
+        """Answer no more SYNs; what nobody has accepted is reset. Idempotent."""
+        self.stack.listeners.remove(self)
+        for connection in [*self.opening, *self.waiting]:
+            connection.abort(now)
+        self.opening.clear()
+        self.waiting.clear()
+
+    def on_syn(self, family: IpFamily, key: bytes, isn: int, options: TcpOptions, now: float) -> None:
+        """A SYN to our place. Silence where there is no room: a real client tries again, RFC 4987 §3."""
+        if len(self.waiting) >= self.backlog:
+            self.stack.drops["listen_overflow"] += 1
+        elif len(self.opening) >= self.backlog:
+            self.stack.drops["syn_flood"] += 1
+        else:
+            connection = self.stack.admit(FlowRequest(self.stack, family, key, isn, options), self, now)
+            if connection is not None:
+                self.opening[connection] = None
+
+    # --- of connections that nobody has accepted ---
+
+    def on_established(self, connection: Connection) -> None:
+        self.opening.pop(connection, None)
+        self.waiting[connection] = None
+        self.handler.on_connection(self)
+
+    def on_data(self, connection: Connection, data: memoryview) -> int:
+        return 0
+
+    def on_writable(self, connection: Connection) -> None:
+        """Nobody has written."""
+
+    def on_fin(self, connection: Connection) -> None:
+        """Told to whoever accepts."""
+
+    def on_closed(self, connection: Connection, error: int) -> None:
+        """It is gone before anybody accepted it."""
+        self.opening.pop(connection, None)
+        self.waiting.pop(connection, None)
+
+
+class Listeners:
+    """The listeners of a stack by place. The most particular one takes a SYN: address before port."""
+
+    __slots__ = ("_by_place",)
+
+    def __init__(self) -> None:
+        self._by_place: dict[Place, Listener] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._by_place)
+
+    def __iter__(self) -> Iterator[Listener]:
+        return iter(self._by_place.values())
+
+    def __contains__(self, place: Place) -> bool:
+        return place in self._by_place
+
+    def add(self, listener: Listener) -> None:
+        """Raises LocalError EADDRINUSE where another listens."""
+        place = listener.address, listener.port
+        if place in self._by_place:
+            raise LocalError(errno.EADDRINUSE, "another listens on this address and port")
+        self._by_place[place] = listener
+
+    def remove(self, listener: Listener) -> None:
+        """Idempotent."""
+        place = listener.address, listener.port
+        if self._by_place.get(place) is listener:
+            del self._by_place[place]
+
+    def find(self, address: bytes, port: int) -> Listener | None:
+        """Who takes a SYN to `address` and `port`."""
+        places = self._by_place
+        return (
+            places.get((address, port))
+            or places.get((None, port))
+            or places.get((address, None))
+            or places.get((None, None))
+        )
