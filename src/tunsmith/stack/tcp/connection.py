@@ -89,7 +89,7 @@ class Connection(Readiness):
 
     # --- what owners do ---
 
-    def send(self, data: bytes, now: float, *, end: bool = False) -> int:
+    def send(self, data: Data, now: float, *, end: bool = False) -> int:
         """Queue `data` and send what the windows allow. Returns the bytes taken, 0 when the buffer is full;
         `on_writable` follows then. `end`: if all is taken nothing will follow, as after `shutdown`, and the
         FIN travels with the last byte. `data` is kept, not copied. Raises LocalError EPIPE after `shutdown`,

@@ -1,0 +1,1 @@
+"""The stack as asyncio knows networks: connections, servers, datagrams and pings, on a device instead of sockets."""

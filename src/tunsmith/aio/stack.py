@@ -1,0 +1,264 @@
+"""A host of its own inside an asyncio program: addresses on a device, and the calls that sockets are made by.
+
+    async with Stack(device, ["10.7.0.2/24", "fd07::2/64"]) as stack:
+        server = await stack.start_server(client_connected, "10.7.0.2", 80)
+        reader, writer = await stack.open_connection("10.7.0.1", 8080)
+
+Nothing here opens a socket. The device's descriptor is watched by the running loop (pump.py), the pure stack
+(tunsmith/stack/) decides, and what it decides reaches servers, transports and endpoints (demux.py) in the
+middle of packet processing. One stack belongs to one loop and one thread, and holds no global: any number of
+them live in a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from tunsmith.aio.address import Addresses, HostPort, check_port, os_error, pack, unpack
+from tunsmith.aio.demux import Demultiplexer, P
+from tunsmith.aio.flows import Flows
+from tunsmith.aio.pump import Pump
+from tunsmith.aio.server import Server
+from tunsmith.aio.streams import LIMIT, Client, Streams, open_streams, serving
+from tunsmith.device.base import TSO, Device
+from tunsmith.stack.config import StackConfig
+from tunsmith.stack.stack import Stack as PureStack
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from types import TracebackType
+
+    from tunsmith.aio.transport import Transport
+
+BACKLOG = 128
+LINGER = 5.0
+"""Seconds that the end of a stack waits for what its closed connections have still to deliver."""
+
+Host = str | Sequence[str] | None
+T = TypeVar("T")
+
+
+class Stack:
+    """An IP host on `device`, which it owns, with `addresses` ("10.7.0.2/24"; the prefix says who is a neighbour).
+
+    `config` is for the curious: buffers, congestion control, timers; MTU, offload and addresses in it come from
+    the other arguments. `clock` gives monotonic seconds.
+
+    Use it as an async context manager, or `start` and `await close()`. Errors are those of sockets: OSError and
+    its subclasses, with an errno. Hosts are IP literals; names are the caller's business (gaierror)."""
+
+    def __init__(
+        self,
+        device: Device,
+        addresses: Iterable[str],
+        *,
+        config: StackConfig | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.device = device
+        self._addresses = Addresses(addresses)
+        self._pump = Pump(device, clock, self._on_device_lost)
+        self._demux = Demultiplexer(self._addresses, self._pump.now)
+        base = config or StackConfig(isn_secret=os.urandom(32))
+        self.pure = PureStack(
+            replace(
+                base,
+                mtu=device.mtu,
+                offload=device.offload & TSO == TSO,
+                any_destination=False,
+                addresses=tuple(self._addresses.packed),
+            ),
+            emit=device.write,
+            handler=self._demux,
+        )
+        """The stack itself, sans I/O: its tables, timers and counts."""
+        self._demux.stack = self.pure
+        self._state = "new"
+
+    # --- life ---
+
+    async def __aenter__(self) -> Stack:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def start(self) -> None:
+        """Begin, on the running loop."""
+        if self._state != "new":
+            raise RuntimeError("a stack is started once")
+        self._demux.loop = asyncio.get_running_loop()
+        self._pump.start(self.pure)
+        self._state = "running"
+
+    async def close(self, linger: float = LINGER) -> None:
+        """End it all: listeners go, open connections are aborted, and those that were closed get `linger` seconds
+        to have everything acknowledged. Then the device is closed. Idempotent."""
+        if self._state in ("closed", "new"):
+            self._state = "closed"
+            self.device.close()
+            return
+        self._state = "closed"
+        self._demux.close()
+        for transport in list(self._demux.transports):
+            if not transport.is_closing():
+                transport.abort(os_error(errno.ECONNABORTED, "the stack is closed"))
+        try:
+            await self._drain(linger)
+        finally:
+            self._pump.stop()
+            for connection in list(self.pure.connections.values()):
+                connection.abort(self._pump.now())
+            self.device.close()
+        await asyncio.sleep(0)  # what was aborted hears of it
+
+    async def _drain(self, seconds: float) -> None:
+        """Wait until the peers have acknowledged everything, FIN included."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def look() -> None:
+            waiting = any(connection.unacknowledged for connection in self.pure.connections.values())
+            if not (waiting or self._demux.transports or done.done()):
+                done.set_result(None)
+
+        self._pump.on_quiet = look
+        look()
+        try:
+            async with asyncio.timeout(seconds):
+                await done
+        except TimeoutError:
+            pass
+
+    def _on_device_lost(self, error: OSError) -> None:
+        """The device has gone, and everything with it."""
+        if self._state == "running":
+            self._demux.close()
+        for transport in list(self._demux.transports):
+            transport.abort(os_error(errno.ENETDOWN, f"the device is gone: {error}"))
+
+    def _running(self) -> Demultiplexer:
+        if self._state != "running":
+            raise RuntimeError(f"this stack is {self._state}")
+        return self._demux
+
+    # --- what is known ---
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """As they were given, in their shortest form."""
+        return tuple(interface.with_prefixlen for interface in self._addresses.interfaces)
+
+    @property
+    def drops(self) -> Counter[str]:
+        """What was thrown away, by reason."""
+        return self.pure.drops
+
+    # --- connections ---
+
+    async def open_connection(
+        self,
+        host: str,
+        port: int,
+        *,
+        local: HostPort | None = None,
+        timeout: float | None = None,
+        limit: int = LIMIT,
+    ) -> Streams:
+        """A connection to `host`, as `asyncio.open_connection` makes one: returns a StreamReader, whose buffer has
+        `limit`, and a StreamWriter. For the rest see `create_connection`."""
+
+        async def opening(
+            factory: Callable[[], asyncio.StreamReaderProtocol],
+        ) -> tuple[Transport, asyncio.StreamReaderProtocol]:
+            return await self.create_connection(factory, host, port, local=local, timeout=timeout)
+
+        return await open_streams(opening, limit)
+
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], P],
+        host: str,
+        port: int,
+        *,
+        local: HostPort | None = None,
+        timeout: float | None = None,
+    ) -> tuple[Transport, P]:
+        """A connection to `host` with a protocol of the caller's; a BufferedProtocol gets its text with one copy.
+
+        `local` is where it comes from, any address and port; by default an address of ours and a random port.
+        `timeout` bounds the handshake, in seconds. Raises ConnectionRefusedError, TimeoutError (nobody answered),
+        OSError EHOSTUNREACH, EADDRINUSE and their kin."""
+        demux = self._running()
+        destination = pack(host), check_port(port)
+        source = self._source(destination[0], local)
+        try:
+            async with asyncio.timeout(timeout):
+                return await demux.open(
+                    protocol_factory, lambda transport: demux.connect(transport, source, destination)
+                )
+        except TimeoutError as error:
+            if error.errno is not None:
+                raise
+            raise os_error(errno.ETIMEDOUT, f"{host} port {port} did not answer within {timeout} s") from None
+
+    def _source(self, destination: bytes, local: HostPort | None) -> tuple[bytes, int]:
+        if local is None:
+            return self._addresses.source_for(destination), 0
+        source = pack(local[0])
+        if len(source) != len(destination):
+            raise os_error(errno.EAFNOSUPPORT, f"from {local[0]} to {unpack(destination)}")
+        return source, check_port(local[1])
+
+    # --- servers ---
+
+    async def start_server(
+        self,
+        client_connected: Client,
+        host: Host = None,
+        port: int = 0,
+        *,
+        limit: int = LIMIT,
+        backlog: int = BACKLOG,
+        start_serving: bool = True,
+    ) -> Server:
+        """A server that calls `client_connected(reader, writer)` for each connection, as `asyncio.start_server`
+        does. For the rest see `create_server`."""
+        factory = serving(client_connected, limit, asyncio.get_running_loop())
+        return await self.create_server(factory, host, port, backlog=backlog, start_serving=start_serving)
+
+    async def create_server(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: Host = None,
+        port: int = 0,
+        *,
+        backlog: int = BACKLOG,
+        start_serving: bool = True,
+    ) -> Server:
+        """A server that makes a protocol for each connection to `host`, one or more of our addresses; None is all
+        of them, "0.0.0.0" and "::" all of a kind. Port 0 is any free one: `server.sockets[0].getsockname()` says
+        which. `backlog` bounds the handshakes under way. Raises OSError EADDRINUSE, EADDRNOTAVAIL."""
+        demux = self._running()
+        places = [(address, check_port(port)) for address in self._addresses.listening(host)]
+        server = Server(demux, places, protocol_factory, backlog)
+        if start_serving:
+            server.listen()
+        return server
+
+    def listen_any(self, port: int = 0, *, backlog: int = BACKLOG) -> Flows:
+        """Connections to any address, ours or not, on `port` (0: on any), that no server of this stack takes: an
+        async iterator of `Flow`, each to be accepted, refused or dropped. `backlog` bounds those unanswered.
+        Raises OSError EADDRINUSE where somebody already does this."""
+        demux = self._running()
+        flows = Flows(demux, check_port(port), backlog)
+        demux.add_flows(flows, port)
+        return flows
