@@ -1,8 +1,10 @@
 """All timers of a stack behind one question: when is something due next?
 
-A heap of (due time, tie-breaker, connection). A connection has at most one entry that counts, whose time
-is never later than its earliest timer. Entries that turn out to be early are put back when they surface,
-so arming a timer for later costs nothing and arming it for sooner one push.
+A heap of (due time, tie-breaker, weak reference to a connection). A connection has at most one entry that
+counts, whose time is never later than its earliest timer. Entries that turn out to be early are put back
+when they surface, so arming a timer for later costs nothing and arming it for sooner one push. A closed
+connection leaves its entry behind but not itself: at thousands a second, the next ones are made of the
+memory that is still warm.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from operator import itemgetter
 from typing import Protocol
+from weakref import ref
 
 from tunsmith.stack.tcp.timers import NEVER
 
@@ -19,7 +22,7 @@ ENTRIES = 1024
 
 
 class Timed(Protocol):
-    """Something with timers: `scheduled` is the time of its entry here, NEVER without one."""
+    """Something with timers, kept alive by others: `scheduled` is the time of its entry here, NEVER without."""
 
     timers: list[float]
     scheduled: float
@@ -36,7 +39,7 @@ class Deadlines:
     def __init__(self) -> None:
         self.on_earlier: Callable[[float], None] | None = None
         """Called with the new earliest time whenever it moves forward, so that the owner can set its alarm."""
-        self._heap: list[tuple[float, int, Timed]] = []
+        self._heap: list[tuple[float, int, ref[Timed]]] = []
         self._order = 0
         self._limit = ENTRIES
 
@@ -45,16 +48,21 @@ class Deadlines:
         if due < timed.scheduled:
             timed.scheduled = due
             self._order += 1
-            heappush(self._heap, (due, self._order, timed))
-            if self.on_earlier is not None and self._heap[0][2] is timed:
+            heap = self._heap
+            heappush(heap, (due, self._order, ref(timed)))
+            if self.on_earlier is not None and heap[0][1] == self._order:
                 self.on_earlier(due)
-            if len(self._heap) > self._limit:
+            if len(heap) > self._limit:
                 self._sweep()
 
     def _sweep(self) -> None:
-        """Drop the entries that do not count: a timer that is far away leaves one behind each time a near one
-        passes in front of it."""
-        counting = {id(entry[2]): entry for entry in self._heap if entry[0] == entry[2].scheduled}
+        """Drop the entries that do not count: those of connections that are gone, and the one that a timer far
+        away leaves behind each time a near one passes in front of it."""
+        counting = {}
+        for entry in self._heap:
+            timed = entry[2]()
+            if timed is not None and entry[0] == timed.scheduled:
+                counting[id(timed)] = entry
         self._heap[:] = sorted(counting.values(), key=itemgetter(0, 1))
         self._limit = max(ENTRIES, 4 * len(self._heap))
 
@@ -62,7 +70,11 @@ class Deadlines:
         """The exact time of the earliest armed timer, or None."""
         heap = self._heap
         while heap:
-            due, _, timed = heap[0]
+            due, _, reference = heap[0]
+            timed = reference()
+            if timed is None:
+                heappop(heap)
+                continue
             real = min(timed.timers)
             if due == timed.scheduled and due == real:
                 return due
@@ -74,9 +86,10 @@ class Deadlines:
         return None
 
     def run(self, now: float) -> None:
-        """Let everything that is due at `now` happen; afterwards nothing is due."""
+        """Let everything that is due at `now` happen; afterwards nothing is."""
         while (due := self.earliest()) is not None and due <= now:
-            _, _, timed = heappop(self._heap)
-            timed.scheduled = NEVER
-            timed.on_timeout(now)
-            self.schedule(timed, min(timed.timers))
+            timed = heappop(self._heap)[2]()
+            if timed is not None:
+                timed.scheduled = NEVER
+                timed.on_timeout(now)
+                self.schedule(timed, min(timed.timers))

@@ -39,7 +39,7 @@ FATAL_WHILE_OPENING = {
 class Input:
     """Reassembly and ICMP of one stack. A Timed: its timer is the reassembly deadline."""
 
-    __slots__ = ("reassembler", "scheduled", "stack", "timers")
+    __slots__ = ("__weakref__", "reassembler", "scheduled", "stack", "timers")
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack

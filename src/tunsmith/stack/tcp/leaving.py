@@ -43,6 +43,7 @@ class Leaving:
     """What a connection is, and how its segments are built and sent."""
 
     __slots__ = (
+        "__weakref__",
         "_ip_headers",
         "_ports",
         "_pseudo",

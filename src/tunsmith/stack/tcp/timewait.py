@@ -35,7 +35,7 @@ class TimeWait:
 class TimeWaitTable:
     """Records by key. A Timed for the stack's deadlines."""
 
-    __slots__ = ("limit", "records", "scheduled", "timers")
+    __slots__ = ("__weakref__", "limit", "records", "scheduled", "timers")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
