@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 TCP = 6
 UDP = 17
@@ -15,8 +16,7 @@ ICMP = 1
 ICMPV6 = 58
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Where an upstream is asked to go: `host` is an IP literal or a DNS name, `port` 0-65535."""
 
     host: str

@@ -10,13 +10,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tunsmith.flow import Target
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(NamedTuple):
     """A connected upstream: `sock` is non-blocking and now owned by the receiver of this object;
     `early` holds bytes the proxy sent right behind its own answer and must be delivered first."""
 

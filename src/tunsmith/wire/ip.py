@@ -13,7 +13,8 @@ from struct import Struct
 
 from tunsmith.errors import WireError
 from tunsmith.wire.checksum import Buffer, ones_sum
-from tunsmith.wire.vnet import GSO_TCPV4, GSO_TCPV6, VNET_HDR_LEN
+from tunsmith.wire.tcp import CHECKSUM_OFFSET as TCP_CHECKSUM_OFFSET
+from tunsmith.wire.vnet import GSO_NONE, GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM, VNET, VNET_HDR_LEN
 
 WHOLE = frozenset({0, 0x4000, b""})
 """Values of the fragment field of an unfragmented packet: IPv4 without and with DF; IPv6 has none there."""
@@ -38,6 +39,12 @@ class IpFamily:
     """vnet flags, IP length, fragment, protocol, key, seq, ack, offset and flags, window, option word, tsval, tsecr."""
     udp_layout: Struct
     """vnet flags, gso_type, gso_size (byte-swapped), IP length, fragment, protocol, key, UDP length, UDP checksum."""
+    tcp_frame: Struct
+    """To be packed: vnet header, `head`, key, seq, ack, offset and flags, window, checksum, urgent pointer."""
+    tcp_frame_with_timestamp: Struct
+    """The same, and option word, tsval, tsecr."""
+    tcp_vnet: bytes
+    """The vnet header of a TCP segment whose checksum is still to be completed."""
 
     @property
     def longest(self) -> int:
@@ -58,6 +65,14 @@ class IpFamily:
     def key(self, source: bytes, source_port: int, destination: bytes, destination_port: int) -> bytes:
         """The key of a packet from `source` to `destination`."""
         return source + destination + (source_port << 16 | destination_port).to_bytes(4, "big")
+
+    def head(self, length: int, address_sum: int) -> bytes:
+        """The header in front of the addresses, of a TCP segment of `length`. `address_sum` is the ones' complement
+        sum of the addresses (wire/checksum.py). DF is set, identification 0."""
+        if self.version == 6:
+            return _IPV6_HEAD.pack(0x60000000, length, 6, DEFAULT_TTL)
+        checksum = 0xFFFF - (_HEAD_WORDS + length + address_sum) % 0xFFFF
+        return _IPV4_HEAD.pack(0x4500, 20 + length, 0, 0x4000, DEFAULT_TTL << 8 | 6, checksum)
 
     def header(
         self,
@@ -94,6 +109,9 @@ class IpFamily:
 
 _IPV4 = Struct(">BBHHHBBH4s4s")
 _IPV6 = Struct(">IHBB16s16s")
+_IPV4_HEAD = Struct(">HHHHHH")
+_IPV6_HEAD = Struct(">IHBB")
+_HEAD_WORDS = 0x4500 + 20 + 0x4000 + (DEFAULT_TTL << 8 | 6)
 
 IPV4 = IpFamily(
     version=4,
@@ -106,6 +124,9 @@ IPV4 = IpFamily(
     length_bias=0,
     tcp_layout=Struct(f">B{VNET_HDR_LEN - 1}x 2xH2xHxB2x12s IIHH4x III"),
     udp_layout=Struct(f">BBxxH{VNET_HDR_LEN - 6}x 2xH2xHxB2x12s HH"),
+    tcp_frame=Struct(">10s12s12sIIHHHH"),
+    tcp_frame_with_timestamp=Struct(">10s12s12sIIHHHHIII"),
+    tcp_vnet=VNET.pack(NEEDS_CSUM, GSO_NONE, 0, 0, 20, TCP_CHECKSUM_OFFSET),
 )
 IPV6 = IpFamily(
     version=6,
@@ -118,6 +139,9 @@ IPV6 = IpFamily(
     length_bias=40,
     tcp_layout=Struct(f">B{VNET_HDR_LEN - 1}x 4xH0sBx36s IIHH4x III"),
     udp_layout=Struct(f">BBxxH{VNET_HDR_LEN - 6}x 4xH0sBx36s HH"),
+    tcp_frame=Struct(">10s8s36sIIHHHH"),
+    tcp_frame_with_timestamp=Struct(">10s8s36sIIHHHHIII"),
+    tcp_vnet=VNET.pack(NEEDS_CSUM, GSO_NONE, 0, 0, 40, TCP_CHECKSUM_OFFSET),
 )
 
 

@@ -48,15 +48,6 @@ def test_a_full_segment_is_no_super_segment() -> None:
     assert [segment.gso_size for segment in other.take(bytes(MSS + 1))] == [MSS]
 
 
-def test_headers_are_kept_for_few_lengths_only() -> None:
-    other = established()
-    for length in range(1, 200):
-        other.take(bytes(length))
-        other.ack += length
-        other.send(".", 1)
-    assert len(other.connection._ip_headers) <= 4
-
-
 def test_without_offload_it_leaves_as_segments() -> None:
     other = established(offload=False)
     assert brief(other.take(bytes(2 * MSS + 7))) == [(".", 1, MSS), (".", 1461, MSS), (".", 2921, 7)]

@@ -21,18 +21,16 @@ from tunsmith.stack.tcp.state import (
     State,
 )
 from tunsmith.stack.tcp.timers import COUNT, DELAYED_ACK, LINGER, NEVER, PERSIST, RETRANSMIT
-from tunsmith.wire.checksum import pseudo_sum
+from tunsmith.wire.checksum import ones_sum
 from tunsmith.wire.ip import IpFamily
 from tunsmith.wire.seq import widen
 from tunsmith.wire.tcp import (
     ACK,
-    CHECKSUM_OFFSET,
     HEADER_LENGTH,
     RST,
     SYN,
     TIMESTAMP_LENGTH,
 )
-from tunsmith.wire.vnet import GSO_NONE, NEEDS_CSUM, VNET
 
 if TYPE_CHECKING:
     from tunsmith.stack.events import ConnectionHandler
@@ -80,12 +78,9 @@ class Connection(Readiness):
         """When our SYN was sent, if once."""
         self.peer_mss = 536
         self.fin_seen = self.owner_closed = self.want_write = self.ack_queued = False
-        self._reverse = reverse = family.swap(key)
-        self._ports = reverse[-4:]
-        self._pseudo = pseudo_sum(reverse[:-4], 6, 0)
-        self._ip_headers: dict[int, bytes] = {}
-        self._vnet = VNET.pack(NEEDS_CSUM, GSO_NONE, 0, 0, family.header_length, CHECKSUM_OFFSET)
-        self._vnet_gso = self._vnet
+        self._reverse = family.swap(key)
+        self._address_sum = ones_sum(key[:-4])
+        self._vnet_gso = family.tcp_vnet
 
     # --- what owners do ---
 

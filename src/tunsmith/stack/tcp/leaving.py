@@ -1,4 +1,4 @@
-"""Segments that leave a connection: one pack of the TCP header behind a cached IP header.
+"""Segments that leave a connection: one pack for all headers of a frame.
 
 The frame says what is still to be done: the checksum field holds the pseudo header's sum (NEEDS_CSUM), and
 text longer than the MSS is a super-segment. `Connection` is built on this in two steps: arriving.py adds
@@ -7,13 +7,11 @@ what happens to segments from the peer, connection.py what owners and time do.
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import TYPE_CHECKING
 
 from tunsmith.stack.tcp.sender import Data
 from tunsmith.stack.tcp.state import State
 from tunsmith.stack.tcp.timers import DELAYED_ACK, NEVER, RETRANSMIT
-from tunsmith.wire.checksum import partial
 from tunsmith.wire.tcp import (
     ACK,
     CHECKSUM_OFFSET,
@@ -33,9 +31,6 @@ if TYPE_CHECKING:
     from tunsmith.stack.tcp.sender import Sender
     from tunsmith.wire.ip import IpFamily
 
-HEADER = Struct(">4sIIHHHH")
-"""ports, seq, ack, offset and flags, window, checksum, urgent pointer."""
-HEADER_WITH_TIMESTAMP = Struct(">4sIIHHHHIII")
 LARGEST_PACKET = 65535
 
 
@@ -44,11 +39,8 @@ class Leaving:
 
     __slots__ = (
         "__weakref__",
-        "_ip_headers",
-        "_ports",
-        "_pseudo",
+        "_address_sum",
         "_reverse",
-        "_vnet",
         "_vnet_gso",
         "ack_queued",
         "error",
@@ -101,10 +93,8 @@ class Leaving:
     want_write: bool
     ack_queued: bool
     _reverse: bytes
-    _ports: bytes
-    _pseudo: int
-    _ip_headers: dict[int, bytes]
-    _vnet: bytes
+    """Ends in the order of leaving segments."""
+    _address_sum: int
     _vnet_gso: bytes
 
     def own_scale(self) -> int:
@@ -144,7 +134,7 @@ class Leaving:
         window = min(receiver.window(), 65535)
         receiver.rcv_adv = receiver.rcv_nxt + window
         ack = 0 if opening else receiver.rcv_nxt
-        self._emit_raw(self.iss, ack, flags, window, build_options(options), b"")
+        self._emit_bare(self.iss, ack, flags, window, build_options(options))
         sender = self.sender
         self.syn_at = now if sender.snd_max == self.iss else NEVER
         sender.snd_nxt = sender.snd_max = self.iss + 1
@@ -170,7 +160,7 @@ class Leaving:
         stamp = (self.ts_now(now), self.ts_recent) if self.timestamps else None
         options = build_options(TcpOptions(timestamp=stamp, sack=blocks))
         window = min(receiver.window() >> self.rcv_scale, 65535)
-        self._emit_raw(seq, receiver.rcv_nxt, ACK, window, options, b"")
+        self._emit_bare(seq, receiver.rcv_nxt, ACK, window, options)
         self._acknowledged()
 
     def _acknowledged(self) -> None:
@@ -180,67 +170,63 @@ class Leaving:
     def _emit(self, seq: int, data: Data, flags: int, now: float) -> None:
         """Send one segment, a super-segment when `data` is longer than the MSS. Carries the ACK."""
         receiver = self.receiver
+        family = self.family
         length = len(data)
+        vnet = self._vnet_gso if length > self.sender.mss else family.tcp_vnet
         window = receiver.window() >> self.rcv_scale
         if window > 65535:
             window = 65535
         ack = receiver.rcv_nxt & 0xFFFFFFFF if flags & ACK else 0
+        address_sum = self._address_sum
         if self.timestamps:
-            tcp_length = 32 + length
-            tcp = HEADER_WITH_TIMESTAMP.pack(
-                self._ports,
+            length += 32
+            headers = family.tcp_frame_with_timestamp.pack(
+                vnet,
+                family.head(length, address_sum),
+                self._reverse,
                 seq & 0xFFFFFFFF,
                 ack,
                 0x8000 | flags,
                 window,
-                partial(self._pseudo + tcp_length),
+                (address_sum + 6 + length) % 0xFFFF,
                 0,
                 TIMESTAMP_WORD,
                 (int(now * 1000) + self.ts_offset) & 0xFFFFFFFF,
                 self.ts_recent,
             )
         else:
-            tcp_length = 20 + length
-            tcp = HEADER.pack(
-                self._ports,
+            length += 20
+            headers = family.tcp_frame.pack(
+                vnet,
+                family.head(length, address_sum),
+                self._reverse,
                 seq & 0xFFFFFFFF,
                 ack,
                 0x5000 | flags,
                 window,
-                partial(self._pseudo + tcp_length),
+                (address_sum + 6 + length) % 0xFFFF,
                 0,
             )
         receiver.unacked = 0
         self.timers[DELAYED_ACK] = NEVER
-        vnet = self._vnet_gso if length > self.sender.mss else self._vnet
-        ip = self._ip_headers.get(tcp_length) or self._ip_header(tcp_length)
-        if length:
-            self.stack.emit((vnet + ip + tcp, data))
-        else:
-            self.stack.emit((vnet + ip + tcp,))
+        self.stack.emit((headers, data) if data else (headers,))
 
-    def _emit_raw(self, seq: int, ack: int, flags: int, window: int, options: bytes, data: bytes) -> None:
-        """Send a segment with the given options."""
-        tcp_length = HEADER_LENGTH + len(options) + len(data)
-        tcp = HEADER.pack(
-            self._ports,
+    def _emit_bare(self, seq: int, ack: int, flags: int, window: int, options: bytes) -> None:
+        """Send a segment without text, with the given options."""
+        family = self.family
+        length = HEADER_LENGTH + len(options)
+        headers = family.tcp_frame.pack(
+            family.tcp_vnet,
+            family.head(length, self._address_sum),
+            self._reverse,
             seq & 0xFFFFFFFF,
             ack & 0xFFFFFFFF,
-            (HEADER_LENGTH + len(options)) << 10 | flags,
+            length << 10 | flags,
             window,
-            partial(self._pseudo + tcp_length),
+            (self._address_sum + 6 + length) % 0xFFFF,
             0,
         )
-        self.stack.emit((self._vnet + self._ip_header(tcp_length) + tcp + options + data,))
-
-    def _ip_header(self, tcp_length: int) -> bytes:
-        """The IP header for a segment of `tcp_length`. Kept for the few lengths that recur."""
-        n = self.family.address_length
-        header = self.family.header(self._reverse[:n], self._reverse[n : 2 * n], 6, tcp_length)
-        if len(self._ip_headers) > 3:
-            self._ip_headers.clear()
-        self._ip_headers[tcp_length] = header
-        return header
+        self.stack.emit((headers + options,))
 
     def on_timeout(self, now: float) -> None:
         """Run the timers that are due."""

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from tunsmith.wire.checksum import partial, pseudo_sum
+from tunsmith.wire.checksum import ones_sum
 from tunsmith.wire.ip import IpFamily
-from tunsmith.wire.tcp import ACK, CHECKSUM_OFFSET, HEADER_LENGTH, RST, TCP
-from tunsmith.wire.vnet import GSO_NONE, NEEDS_CSUM, VNET
+from tunsmith.wire.tcp import ACK, HEADER_LENGTH, RST
 
 
 def bare_segment(
     family: IpFamily, key: bytes, seq: int, ack: int, flags: int, window: int = 0, options: bytes = b""
 ) -> bytes:
     """A frame with one segment without text; `key` is in the order of the segment itself."""
-    source, source_port, destination, destination_port = family.split(key)
     length = HEADER_LENGTH + len(options)
-    return b"".join(
-        (
-            VNET.pack(NEEDS_CSUM, GSO_NONE, 0, 0, family.header_length, CHECKSUM_OFFSET),
-            family.header(source, destination, 6, length),
-            TCP.pack(
-                source_port,
-                destination_port,
-                seq & 0xFFFFFFFF,
-                ack & 0xFFFFFFFF,
-                length << 10 | flags,
-                window,
-                partial(pseudo_sum(source + destination, 6, length)),
-                0,
-            ),
-            options,
-        )
+    address_sum = ones_sum(key[:-4])
+    headers = family.tcp_frame.pack(
+        family.tcp_vnet,
+        family.head(length, address_sum),
+        key,
+        seq & 0xFFFFFFFF,
+        ack & 0xFFFFFFFF,
+        length << 10 | flags,
+        window,
+        (address_sum + 6 + length) % 0xFFFF,
+        0,
     )
+    return headers + options
 
 
 def reset_for(family: IpFamily, key: bytes, seq: int, ack: int, flags: int, length: int) -> bytes:
