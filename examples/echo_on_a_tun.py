@@ -27,13 +27,13 @@ from tunsmith.stack.tcp.connection import Connection
 
 def open_device() -> TunDevice:
     """A TUN of this network namespace, in use as its default route."""
-    fd, offload = open_tun("tun0")
-    index = socket.if_nametoindex("tun0")
+    device = open_tun("tun0")
+    index = socket.if_nametoindex(device.name)
     with RtNetlink() as netlink:
         netlink.link_up(index, 1500)
         netlink.address_add(index, ip_address("192.0.2.1"))
         netlink.default_route_add(index, socket.AF_INET)
-    return TunDevice.adopt(fd, offload)
+    return device
 
 
 def echo(connection: Connection, now: float) -> None:

@@ -33,13 +33,13 @@ ROUTER = ip_address("198.51.100.1").packed
 
 def open_device() -> TunDevice:
     """A TUN of this network namespace, in use as its default route."""
-    fd, offload = open_tun("tun0")
-    index = socket.if_nametoindex("tun0")
+    device = open_tun("tun0")
+    index = socket.if_nametoindex(device.name)
     with RtNetlink() as netlink:
         netlink.link_up(index, 1500)
         netlink.address_add(index, ip_address("192.0.2.1"))
         netlink.default_route_add(index, socket.AF_INET)
-    return TunDevice.adopt(fd, offload)
+    return device
 
 
 def answer(stack: Stack, event: Event, now: float) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.device import rigs
 from tunsmith.testing.conformance import CHECKS, Rig, check_device
+from tunsmith.wire.packet_info import BSD4, LINUX4, NONE, PacketInfo, bsd4, offset
 
 ROOT = Path(__file__).parents[2]
 each = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
@@ -34,15 +35,29 @@ def test_delayed(check: Callable[[Rig], None]) -> None:
         check(rig)
 
 
+@each
+def test_frames_over_sockets(check: Callable[[Rig], None]) -> None:
+    with rigs.frames_over_sockets() as rig:
+        check(rig)
+
+
+@each
+@pytest.mark.parametrize("info", [NONE, LINUX4, BSD4, bsd4(28), offset(7)], ids=repr)
+def test_packets_over_sockets(info: PacketInfo, check: Callable[[Rig], None]) -> None:
+    with rigs.packets_over_sockets(info) as rig:
+        check(rig)
+
+
 def test_all_at_once() -> None:
     check_device(rigs.memory)
 
 
 @pytest.mark.netns
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare(1)")
-def test_tun() -> None:
+@pytest.mark.parametrize("kind", rigs.INTERFACES)
+def test_interface(kind: str) -> None:
     result = subprocess.run(
-        ["unshare", "--net", sys.executable, "-B", "-m", "tests.device.rigs"],
+        ["unshare", "--net", sys.executable, "-B", "-m", "tests.device.rigs", kind],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
         capture_output=True,

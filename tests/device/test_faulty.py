@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from tests.device.rigs import HERE, THERE, MemoryRig
+from tests.device.rigs import HERE, THERE, FrameRig
 from tunsmith.device.base import FRAME_ROOM
 from tunsmith.device.faulty import FaultyDevice
 from tunsmith.device.memory import MemoryDevice
@@ -23,17 +23,17 @@ ANSWER = datagram(HERE, THERE, b"outbound")
 @contextmanager
 def rig(
     inbound: dict[str, float] | None = None, outbound: dict[str, float] | None = None
-) -> Iterator[MemoryRig]:
+) -> Iterator[FrameRig]:
     one, other = MemoryDevice.pair()
     links = [
         Link(Faults(Random(number), **(faults or {})))  # type: ignore[arg-type]
         for number, faults in enumerate((inbound, outbound))
     ]
     with closing(FaultyDevice(one, links[0], links[1])) as device, closing(other):
-        yield MemoryRig(device, other)
+        yield FrameRig(device, other)
 
 
-def nothing(made: MemoryRig) -> None:
+def nothing(made: FrameRig) -> None:
     with pytest.raises(BlockingIOError):
         made.device.read(memoryview(bytearray(FRAME_ROOM)))
 
@@ -115,7 +115,7 @@ def test_the_clock_is_the_callers() -> None:
     one, other = MemoryDevice.pair()
     links = [Link(Faults(Random(number), delay=5.0)) for number in range(2)]
     with closing(FaultyDevice(one, links[0], links[1], clock)) as device, closing(other):
-        made = MemoryRig(device, other)
+        made = FrameRig(device, other)
         made.send(PACKET)
         nothing(made)
         clock.advance(5.0)
@@ -124,7 +124,7 @@ def test_the_clock_is_the_callers() -> None:
 
 @pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
 def test_an_event_loop_can_wait_for_it(kind: str) -> None:
-    async def wait(made: MemoryRig) -> int:
+    async def wait(made: FrameRig) -> int:
         loop = asyncio.get_running_loop()
         arrived = loop.create_future()
 

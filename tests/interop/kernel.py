@@ -90,16 +90,16 @@ class Host:
         pass
 
 
-def tun() -> tuple[int, int]:
+def tun() -> TunDevice:
     """A TUN whose other end is this namespace's kernel."""
-    fd, offload = open_tun("tun7")
+    device = open_tun("tun7")
     with RtNetlink() as netlink:
         index = socket.if_nametoindex("tun7")
         netlink.link_up(index, 1500)
         for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
             netlink.address_add(index, ip_address(KERNEL[version]))
             netlink.default_route_add(index, family)
-    return fd, offload
+    return device
 
 
 def drive(stack: Stack, device: Device, busy: list[threading.Thread]) -> None:
@@ -161,7 +161,8 @@ def service(listener: socket.socket, up: bytes, down: bytes, failures: list[str]
 def main(seed: int, offload: bool, direction: str) -> None:
     for name in ("disable_ipv6", "accept_dad"):
         Path(f"/proc/sys/net/ipv6/conf/default/{name}").write_text("0")
-    fd, granted = tun()
+    inner = tun()
+    granted = inner.offload
     paths = [
         Link(
             Faults(
@@ -177,7 +178,7 @@ def main(seed: int, offload: bool, direction: str) -> None:
         )
         for way in range(2)
     ]
-    device = FaultyDevice(TunDevice.adopt(fd, granted), paths[0], paths[1])
+    device = FaultyDevice(inner, paths[0], paths[1])
     up, down = text(seed, UP), text(seed + 1, DOWN)
     host = Host(down)
     failures: list[str] = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tunsmith.cli.main import NOT_STARTED
-from tunsmith.errors import HostError, TunsmithError, UsageError
+from tunsmith.errors import DeviceError, HostError, TunsmithError, UsageError
 
 if TYPE_CHECKING:
     from tunsmith.demo.facts import Facts
@@ -46,7 +46,7 @@ def command(seconds: float, as_json: bool) -> int:
         import asyncio
 
         return asyncio.run(_demonstrate(seconds, as_json))
-    except HostError as error:
+    except (HostError, DeviceError) as error:
         sys.stderr.write(f"tunsmith: {error}\n")
         return NOT_STARTED
     except BrokenPipeError:

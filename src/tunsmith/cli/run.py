@@ -175,7 +175,7 @@ async def _serve(request: Request, sandbox: Sandbox) -> int:
     signals = SignalRelay(sandbox, asyncio.get_running_loop(), interrupt)
     sandbox.ready()
     settings = request.settings
-    device = TunDevice.adopt(sandbox.tun_fd, sandbox.offload, settings.network.mtu)
+    device = TunDevice(sandbox.tun_fd, sandbox.offload, settings.network.mtu)
     engine = Engine(device, request.dialer, settings, request.reporter, request.capture)
     try:
         await engine.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 from tunsmith.demo.capture import CaptureBook
 from tunsmith.demo.client import DIRECT, PATIENCE, run_alone, run_behind
@@ -25,8 +24,7 @@ def enter() -> None:
     """Move this process to where the private internet will be. Raises HostError where this machine forbids
     what the demo, or `tunsmith run`, needs."""
     enter_private_network(addresses(), f"nameserver {RESOLVER}\n")
-    fd, _ = open_tun(TUN_NAME)
-    os.close(fd)
+    open_tun(TUN_NAME).close()
 
 
 async def play(facts: Facts, seconds: float) -> None:

@@ -1,31 +1,43 @@
 """Where packets come from and go to.
 
-A device moves frames: a 10-byte virtio_net_hdr and one IP packet (wire/vnet.py), in either direction,
-one whole frame a call. `read` fills the caller's buffer and keeps nothing; `write` has copied when it
-returns. Neither blocks. testing/conformance.py checks any implementation against this page.
+A device moves frames: a 10-byte virtio_net_hdr (wire/vnet.py) and one IP packet, or, where `ethernet` says
+so, one Ethernet frame. One whole frame a call, in either direction. `read` fills the caller's buffer and keeps
+nothing; `write` has copied when it returns. Neither blocks. testing/conformance.py checks any implementation
+against this page.
+
+Batches are the reader's: it reads until there is no more, or until it has had `limit` frames and others are
+to have their turn (`read_batch`). A TUN gives one frame a system call, and that is up to 64 KiB.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 Buffer = bytes | bytearray | memoryview
 
 FRAME_ROOM = 10 + 65535 + 96
 """A buffer of this size holds any frame, and what the stack may look at behind it."""
+BATCH = 64
+"""Frames read before others get their turn."""
 
 CHECKSUM, TSO4, TSO6, TSO_ECN, USO4, USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
 """Offload flags, as TUNSETOFFLOAD counts them: what the device takes and gives unfinished."""
 TSO = CHECKSUM | TSO4 | TSO6
 USO = USO4 | USO6
+ALL_OFFLOADS = TSO | TSO_ECN | USO
 
 
 class Device(Protocol):
     """One packet device."""
 
     offload: int
-    """The flags above that are in force, both ways."""
+    """The flags above that are in force, both ways: frames may be read with work left to do, and must not be
+    written with other work left to do."""
     mtu: int
+    """Bytes of the longest IP packet, super-segments aside."""
+    ethernet: bool
+    """An Ethernet header stands between virtio header and packet."""
 
     def fileno(self) -> int:
         """A descriptor that is readable when `read` has a frame."""
@@ -44,3 +56,19 @@ class Device(Protocol):
 
     def close(self) -> None:
         """Give the device back; idempotent."""
+
+
+def read_batch(
+    device: Device, buffer: memoryview, take: Callable[[memoryview, int], None], limit: int = BATCH
+) -> bool:
+    """Read at most `limit` frames into `buffer` (FRAME_ROOM bytes), one after the other, and call `take` with
+    it and the length of each; `take` keeps no view. Returns whether there may be more now. Raises OSError
+    when the device has gone."""
+    read = device.read
+    for _ in range(limit):
+        try:
+            length = read(buffer)
+        except BlockingIOError:
+            return False
+        take(buffer, length)
+    return True

@@ -50,6 +50,7 @@ class FaultyDevice:
         self._clock = clock
         self.offload = inner.offload
         self.mtu = inner.mtu
+        self.ethernet = inner.ethernet
         self.lost = inner.lost
         self._unsendable = 0
         self._arrived: list[bytes] = []  # the next one last

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections import deque
 
-from tunsmith.device.base import Buffer
+from tunsmith.device.base import ALL_OFFLOADS, Buffer
 
 
 class MemoryDevice:
     """One end of a pair. `limit` frames wait at most; more are lost, as in a transmit queue."""
 
-    def __init__(self, offload: int, mtu: int, limit: int) -> None:
+    def __init__(self, offload: int, mtu: int, limit: int, ethernet: bool) -> None:
         self.offload = offload
         self.mtu = mtu
+        self.ethernet = ethernet
         self.lost = 0
         self._limit = limit
         self._frames: deque[bytes] = deque()
@@ -22,10 +23,10 @@ class MemoryDevice:
 
     @classmethod
     def pair(
-        cls, offload: int = 0x6F, mtu: int = 1500, limit: int = 1024
+        cls, offload: int = ALL_OFFLOADS, mtu: int = 1500, limit: int = 1024, *, ethernet: bool = False
     ) -> tuple[MemoryDevice, MemoryDevice]:
         """Two connected ends."""
-        left, right = cls(offload, mtu, limit), cls(offload, mtu, limit)
+        left, right = cls(offload, mtu, limit, ethernet), cls(offload, mtu, limit, ethernet)
         left._peer, right._peer = right, left
         return left, right
 

@@ -147,7 +147,7 @@ class PcapDevice:
     """A device whose frames are captured on their way. Owns `inner` and `capture`. `clock` gives
     nanoseconds since the epoch. Frames that `inner` loses are captured with the comment "lost"."""
 
-    __slots__ = ("_capture", "_clock", "_inner", "lost", "mtu", "offload")
+    __slots__ = ("_capture", "_clock", "_inner", "ethernet", "lost", "mtu", "offload")
 
     def __init__(self, inner: Device, capture: Capture, clock: Callable[[], int] = time.time_ns) -> None:
         self._inner = inner
@@ -155,6 +155,7 @@ class PcapDevice:
         self._clock = clock
         self.offload = inner.offload
         self.mtu = inner.mtu
+        self.ethernet = inner.ethernet
         self.lost = inner.lost
 
     def fileno(self) -> int:

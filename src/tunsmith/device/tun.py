@@ -1,5 +1,9 @@
-"""A TUN descriptor as a device. Opening and configuring it is host/tun.py's work, often in another
-namespace and process; here it is adopted."""
+"""The fd link: a descriptor that moves one whole frame with each system call.
+
+That is a queue of a TUN or TAP with the virtio header, and just as well a datagram socket whose other end
+speaks frames. Opening and configuring a TUN is host/tun.py's work, often in another namespace and process;
+here its descriptor is used.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,21 @@ from tunsmith.device.base import Buffer
 
 
 class TunDevice:
-    """Frames of one TUN queue. Owns the descriptor."""
+    """Frames of one descriptor: non-blocking, no packet information, virtio header of 10 bytes. Owns it.
 
-    __slots__ = ("_fd", "lost", "mtu", "offload")
+    `name` is that of the interface, for people; it may be in another network namespace."""
 
-    def __init__(self, fd: int, offload: int, mtu: int = 1500) -> None:
+    __slots__ = ("_fd", "ethernet", "lost", "mtu", "name", "offload")
+
+    def __init__(
+        self, fd: int, offload: int, mtu: int = 1500, *, ethernet: bool = False, name: str = ""
+    ) -> None:
         self._fd = fd
         self.offload = offload
         self.mtu = mtu
+        self.ethernet = ethernet
+        self.name = name
         self.lost = 0
-
-    @classmethod
-    def adopt(cls, fd: int, offload: int, mtu: int = 1500) -> TunDevice:
-        """Take over `fd`: non-blocking, IFF_NO_PI and IFF_VNET_HDR with a header of 10 bytes."""
-        return cls(fd, offload, mtu)
 
     def fileno(self) -> int:
         return self._fd

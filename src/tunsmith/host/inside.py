@@ -17,7 +17,7 @@ import struct
 from typing import NoReturn
 
 from tunsmith.config import Network
-from tunsmith.errors import HostError
+from tunsmith.errors import DeviceError, HostError
 from tunsmith.host.resolvfiles import hide_name_service
 from tunsmith.host.rtnetlink import RtNetlink
 from tunsmith.host.syscalls import (
@@ -69,7 +69,7 @@ def run_child(
         pass
     except _NamespaceRefused as error:
         _report(control, REFUSED + NUMBER.pack(error.errno))
-    except HostError as error:
+    except (HostError, DeviceError) as error:
         _report(control, FAILED + str(error).encode("utf-8", "replace"))
     except Exception as error:
         _report(control, FAILED + f"cannot set up the namespace: {error}".encode("utf-8", "replace"))
@@ -94,11 +94,11 @@ def _prepare(control: socket.socket, network: Network, resolv_conf: str) -> None
         unshare(CLONE_NEWNET | CLONE_NEWNS)
     except OSError as error:
         raise _NamespaceRefused(error.errno, error.strerror) from error
-    tun, offload = open_tun(TUN_NAME)
+    tun = open_tun(TUN_NAME)
     _configure(network)
     hide_name_service(resolv_conf)
-    socket.send_fds(control, [READY + NUMBER.pack(offload)], [tun])
-    os.close(tun)
+    socket.send_fds(control, [READY + NUMBER.pack(tun.offload)], [tun.fileno()])
+    tun.close()
 
 
 def _configure(network: Network) -> None:

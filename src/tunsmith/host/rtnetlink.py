@@ -1,4 +1,4 @@
-"""The five rtnetlink requests that bring a fresh network namespace to life.
+"""The few rtnetlink requests that bring a fresh network namespace to life.
 
 Written by hand because importing pyroute2 costs 150 ms, half of what `tunsmith run -- true` may take
 in all. Only requests with an acknowledgement, no dumps and no events: rtnetlink(7), RFC 3549. All
@@ -15,17 +15,20 @@ from types import TracebackType
 
 NLMSG_ERROR = 2
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
-RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE = 16, 20, 24
+RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH = 16, 20, 24, 28
 IFF_UP = 0x1
 IFLA_MTU = 4
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 IFA_F_NODAD = 0x02
 RTA_OIF = 4
+NDA_DST, NDA_LLADDR = 1, 2
+NUD_PERMANENT = 0x80
 RT_TABLE_MAIN, RTPROT_BOOT, RTN_UNICAST, RT_SCOPE_LINK = 254, 3, 1, 253
 
 _HEADER = struct.Struct("=IHHII")
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBi")
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
 
@@ -67,6 +70,12 @@ class RtNetlink:
         head = _ROUTE.pack(family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_LINK, RTN_UNICAST, 0)
         body = head + _attribute(RTA_OIF, struct.pack("=i", index))
         self._request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body)
+
+    def neighbour_add(self, index: int, address: IPv4Address | IPv6Address, mac: bytes) -> None:
+        """Say once and for all that `address` is at `mac` on the Ethernet interface `index`."""
+        head = _NEIGHBOUR.pack(_family(address), index, NUD_PERMANENT, 0, 0)
+        body = head + _attribute(NDA_DST, address.packed) + _attribute(NDA_LLADDR, mac)
+        self._request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL, body)
 
     def _request(self, kind: int, flags: int, body: bytes) -> None:
         self._sequence += 1

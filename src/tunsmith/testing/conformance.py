@@ -19,7 +19,7 @@ from typing import Protocol
 from tunsmith.device.base import FRAME_ROOM, TSO, USO, Device
 from tunsmith.wire.checksum import finish, ones_sum, partial, pseudo_sum
 from tunsmith.wire.ip import IPV4
-from tunsmith.wire.offload import segment
+from tunsmith.wire.offload import complete_checksum
 from tunsmith.wire.udp import UDP
 from tunsmith.wire.vnet import NEEDS_CSUM, PLAIN, VNET, VNET_HDR_LEN
 
@@ -35,6 +35,9 @@ class Rig(Protocol):
     """An IPv4 address of the device's side: packets that are read come from `there` and go to `here`."""
     there: bytes
     """An IPv4 address of the other end: packets that are written go to it."""
+    link_header: bytes
+    """What stands between virtio header and packet in frames that are written: the Ethernet header that leads to
+    the other end, or nothing. Frames that are read have one as long."""
 
     def send(self, packet: bytes) -> None:
         """Have the other end send an IP packet, so that it can be read."""
@@ -73,9 +76,10 @@ def read_frames(device: Device, count: int) -> list[bytes]:
     return frames
 
 
-def _packets(frames: list[bytes]) -> list[bytes]:
+def _packets(rig: Rig, frames: list[bytes]) -> list[bytes]:
     """The packets that frames stand for, checksums complete."""
-    return [piece[VNET_HDR_LEN:] for frame in frames for piece in segment(frame)]
+    start = VNET_HDR_LEN + len(rig.link_header)
+    return [complete_checksum(frame)[start:] for frame in frames]
 
 
 def _arrivals(rig: Rig, count: int) -> list[bytes]:
@@ -102,6 +106,7 @@ def check_attributes(rig: Rig) -> None:
     os.fstat(device.fileno())
     assert 576 <= device.mtu <= 65535
     assert not device.offload & ~(TSO | USO | 0x08)
+    assert device.ethernet == bool(rig.link_header)
     assert device.lost == 0
 
 
@@ -122,7 +127,7 @@ def check_reading(rig: Rig) -> None:
     sent = [datagram(rig.there, rig.here, bytes([number]) * (number * 7)) for number in range(20)]
     for packet in sent:
         rig.send(packet)
-    assert _packets(read_frames(rig.device, len(sent))) == sent
+    assert _packets(rig, read_frames(rig.device, len(sent))) == sent
     check_nothing_to_read(rig)
 
 
@@ -138,7 +143,7 @@ def check_reading_leaves_the_rest_of_the_buffer(rig: Rig) -> None:
             break
         except BlockingIOError:
             assert readable(rig.device)
-    assert length == VNET_HDR_LEN + len(packet)
+    assert length == VNET_HDR_LEN + len(rig.link_header) + len(packet)
     assert bytes(buffer[length:]) == b"\xa5" * (FRAME_ROOM - length)
 
 
@@ -146,7 +151,7 @@ def check_writing(rig: Rig) -> None:
     """What is written arrives, whole and in order, however it is cut into parts."""
     packets = [datagram(rig.here, rig.there, bytes([number]) * (number * 7)) for number in range(20)]
     for number, packet in enumerate(packets):
-        frame = PLAIN + packet
+        frame = PLAIN + rig.link_header + packet
         cut = VNET_HDR_LEN + number % 30
         rig.device.write(((frame,), (frame[:cut], frame[cut:]), (frame[:10], b"", frame[10:]))[number % 3])
     assert _arrivals(rig, len(packets)) == packets
@@ -156,7 +161,7 @@ def check_writing(rig: Rig) -> None:
 def check_writing_copies(rig: Rig) -> None:
     """When `write` returns, the buffers are the caller's again."""
     packet = datagram(rig.here, rig.there, b"before")
-    frame = bytearray(PLAIN + packet)
+    frame = bytearray(PLAIN + rig.link_header + packet)
     rig.device.write((memoryview(frame)[:12], memoryview(frame)[12:]))
     frame[:] = bytes(len(frame))
     assert _arrivals(rig, 1) == [packet]
@@ -166,11 +171,11 @@ def check_largest(rig: Rig) -> None:
     """The longest packet that the MTU allows passes both ways."""
     data = os.urandom(rig.device.mtu - 28)
     packet = datagram(rig.here, rig.there, data)
-    rig.device.write((PLAIN + packet[:28], data))
+    rig.device.write((PLAIN + rig.link_header + packet[:28], data))
     assert _arrivals(rig, 1) == [packet]
     back = datagram(rig.there, rig.here, data)
     rig.send(back)
-    assert _packets(read_frames(rig.device, 1)) == [back]
+    assert _packets(rig, read_frames(rig.device, 1)) == [back]
 
 
 def check_offloaded_checksum(rig: Rig) -> None:
@@ -180,8 +185,10 @@ def check_offloaded_checksum(rig: Rig) -> None:
     data = b"left to you"
     addresses = rig.here + rig.there
     udp = UDP.pack(40001, 40002, 8 + len(data), partial(pseudo_sum(addresses, 17, 8 + len(data))))
-    vnet = VNET.pack(NEEDS_CSUM, 0, 0, 0, 20, 6)
-    rig.device.write((vnet + IPV4.header(rig.here, rig.there, 17, 8 + len(data)) + udp, data))
+    vnet = VNET.pack(NEEDS_CSUM, 0, 0, 0, len(rig.link_header) + 20, 6)
+    rig.device.write(
+        (vnet + rig.link_header + IPV4.header(rig.here, rig.there, 17, 8 + len(data)) + udp, data)
+    )
     (packet,) = _arrivals(rig, 1)
     assert packet[28:] == data
     assert rig.device.lost == 0
@@ -191,7 +198,7 @@ def check_closing(rig: Rig) -> None:
     """A closed device says so when it is read, loses what is written, and may be closed again."""
     rig.device.close()
     rig.device.close()
-    rig.device.write((PLAIN + datagram(rig.here, rig.there, b""),))
+    rig.device.write((PLAIN + rig.link_header + datagram(rig.here, rig.there, b""),))
     assert rig.device.lost == 1
     try:
         rig.device.read(memoryview(bytearray(FRAME_ROOM)))
