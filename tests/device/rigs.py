@@ -13,12 +13,15 @@ from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from tunsmith.device.base import FRAME_ROOM, Device
 from tunsmith.device.faulty import FaultyDevice
 from tunsmith.device.memory import MemoryDevice
+from tunsmith.device.object import ObjectDevice
 from tunsmith.device.packets import PacketDevice
 from tunsmith.device.pcap import Capture, PcapDevice
+from tunsmith.device.stream import StreamDevice
 from tunsmith.device.tun import TunDevice
 from tunsmith.host.rtnetlink import RtNetlink
 from tunsmith.host.tun import adopt, open_tap, open_tun
@@ -105,6 +108,31 @@ def packets_over_sockets(info: PacketInfo = NONE) -> Iterator[FrameRig]:
         closing(PacketDevice(one, packet_info=info)) as device,
         closing(PacketDevice(other, packet_info=info)) as far,
     ):
+        yield FrameRig(device, far)
+
+
+@contextmanager
+def stream(pipes: bool, **options: Any) -> Iterator[FrameRig]:
+    """Over two pipes or one stream socket."""
+    if pipes:
+        there, back = (os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) for _ in range(2))
+        ends = (StreamDevice(there[0], back[1], **options), StreamDevice(back[0], there[1], **options))
+    else:
+        pair = socket.socketpair()
+        for end in pair:
+            end.setblocking(False)
+        ends = (StreamDevice(pair[0].detach(), **options), StreamDevice(pair[1].detach(), **options))
+    with closing(ends[0]) as device, closing(ends[1]) as far:
+        yield FrameRig(device, far)
+
+
+@contextmanager
+def objects(**options: Any) -> Iterator[FrameRig]:
+    """Two that call each other."""
+    far: ObjectDevice
+    device = ObjectDevice(lambda packet: far.deliver(packet), **options)
+    far = ObjectDevice(device.deliver, **options)
+    with closing(device), closing(far):
         yield FrameRig(device, far)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,23 @@ def test_frames_over_sockets(check: Callable[[Rig], None]) -> None:
 @pytest.mark.parametrize("info", [NONE, LINUX4, BSD4, bsd4(28), offset(7)], ids=repr)
 def test_packets_over_sockets(info: PacketInfo, check: Callable[[Rig], None]) -> None:
     with rigs.packets_over_sockets(info) as rig:
+        check(rig)
+
+
+@each
+@pytest.mark.parametrize("pipes", [True, False], ids=["pipes", "socket"])
+@pytest.mark.parametrize(
+    "options", [{}, {"packet_info": BSD4}, {"vnet_header": True}, {"mtu": 9000}], ids=repr
+)
+def test_stream(options: dict[str, Any], pipes: bool, check: Callable[[Rig], None]) -> None:
+    with rigs.stream(pipes, **options) as rig:
+        check(rig)
+
+
+@each
+@pytest.mark.parametrize("options", [{}, {"packet_info": LINUX4}, {"vnet_header": True}], ids=repr)
+def test_objects(options: dict[str, Any], check: Callable[[Rig], None]) -> None:
+    with rigs.objects(**options) as rig:
         check(rig)
 
 

@@ -17,7 +17,7 @@ from tunsmith.wire.checksum import partial, pseudo_sum
 from tunsmith.wire.ip import IPV4, IPV6, IpFamily
 from tunsmith.wire.tcp import ACK, TCP
 from tunsmith.wire.udp import UDP
-from tunsmith.wire.vnet import GSO_UDP_L4, NEEDS_CSUM, VNET
+from tunsmith.wire.vnet import GSO_UDP_L4, NEEDS_CSUM, PLAIN, VNET, VNET_HDR_LEN
 
 SOURCE = {IPV4: b"\xc6\x12\0\x01", IPV6: b"\x20\x01\0\x02" + bytes(11) + b"\x01"}
 DESTINATION = {IPV4: b"\xc6\x12\0\x63", IPV6: b"\x20\x01\0\x02" + bytes(11) + b"\x63"}
@@ -106,6 +106,17 @@ def test_snaplen_cuts_but_the_length_stays(tmp_path: Path, warnings: list[str]) 
     (packet,) = read(path.read_bytes()).packets
     assert (len(packet.data), packet.length) == (60, 1040)
     assert "length 1000" in tcpdump(path)[0]
+
+
+def test_ethernet_is_shown_as_such(tmp_path: Path, warnings: list[str]) -> None:
+    path = tmp_path / "tap.pcapng"
+    capture = Capture(str(path), warn=warnings.append, ethernet=True)
+    packet = b"".join(parts(IPV4, b"data"))[VNET_HDR_LEN:]
+    header = bytes.fromhex("020000000001 020000000002 0800")
+    capture.packet((PLAIN, header, packet), outbound=True, now_ns=0)
+    capture.close()
+    assert read(path.read_bytes()).interfaces[0][0] == 1
+    assert "length 4" in tcpdump(path)[0]
 
 
 def test_what_was_flushed_can_be_read_while_it_grows(tmp_path: Path, warnings: list[str]) -> None:

@@ -40,12 +40,19 @@ class Capture:
 
     Opened, and begun, at once: raises UsageError, one line, if it cannot be. Opening a FIFO waits for its
     reader. `warn` gets one line if the capture has to end early. `snaplen` cuts packets (0: whole).
+    `ethernet` says that frames have an Ethernet header.
     Files are readable by their owner only, for they hold what the application said."""
 
     __slots__ = ("_dropped", "_fd", "_name", "_pending", "_received", "_snaplen", "_warn", "_whole")
 
     def __init__(
-        self, path: str, *, warn: Callable[[str], None], interface: str = "tun0", snaplen: int = 0
+        self,
+        path: str,
+        *,
+        warn: Callable[[str], None],
+        interface: str = "tun0",
+        snaplen: int = 0,
+        ethernet: bool = False,
     ) -> None:
         if not path:
             raise UsageError("cannot write the capture: the name of the file is empty")
@@ -56,7 +63,8 @@ class Capture:
         self._dropped = 0
         self._pending = bytearray()
         self._pending += pcapng.section_header(f"tunsmith {__version__}")
-        self._pending += pcapng.interface(interface, snaplen)
+        link_type = pcapng.LINKTYPE_ETHERNET if ethernet else pcapng.LINKTYPE_RAW
+        self._pending += pcapng.interface(interface, snaplen, link_type)
         self._fd = -1
         try:
             self._fd = _open(path)

@@ -10,6 +10,7 @@ from struct import Struct
 
 from tunsmith.wire.checksum import Buffer
 
+LINKTYPE_ETHERNET = 1
 LINKTYPE_RAW = 101
 """The packet begins with its IPv4 or IPv6 header; the version nibble tells which."""
 
@@ -45,10 +46,10 @@ def section_header(application: str, os: str = "") -> bytes:
     return _block(_SECTION_HEADER, options, _SECTION_BODY.pack(_BYTE_ORDER_MAGIC, 1, 0, _LENGTH_UNKNOWN))
 
 
-def interface(name: str, snaplen: int = 0) -> bytes:
-    """The description of an interface of raw IP packets; the first is number 0. Snaplen 0: no limit."""
+def interface(name: str, snaplen: int = 0, link_type: int = LINKTYPE_RAW) -> bytes:
+    """The description of an interface, of raw IP packets usually; the first is number 0. Snaplen 0: no limit."""
     options = _text(_INTERFACE_NAME, name) + _option(_INTERFACE_TIME_RESOLUTION, _NANOSECONDS)
-    return _block(_INTERFACE, options, _INTERFACE_BODY.pack(LINKTYPE_RAW, 0, snaplen))
+    return _block(_INTERFACE, options, _INTERFACE_BODY.pack(link_type, 0, snaplen))
 
 
 def packet(
