@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
-from tests.host.machine import environment
+from tests.host.machine import ROOT, environment
 from tunsmith import __version__
 from tunsmith.cli.main import COMMANDS, run
 
+ENTRY_POINT = "tunsmith.__main__"
 MODULE = [sys.executable, "-m", "tunsmith"]
 
 
@@ -134,3 +137,19 @@ def test_module_is_the_command() -> None:
     command = [sys.executable, "-m", "tunsmith", "--version"]
     result = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (0, f"tunsmith {__version__}\n")
+
+
+def test_interrupt_while_modules_are_imported_is_130_without_a_word(tmp_path: Path) -> None:
+    """Ctrl-C in the first moments; the module that notices it is the first one that is not ours."""
+    (tmp_path / "click.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    path = f"{tmp_path}:{environment()['PYTHONPATH']}"
+    for command in (MODULE, [sys.executable, "-c", f"from {ENTRY_POINT} import main; main()"]):
+        result = subprocess.run(
+            command, env={**environment(), "PYTHONPATH": path}, capture_output=True, text=True, check=False
+        )
+        assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
+def test_entry_point_of_the_package_is_the_one_tested_here() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"tunsmith": f"{ENTRY_POINT}:main"}

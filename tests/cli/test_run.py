@@ -82,6 +82,28 @@ def test_signal_ends_a_start_that_would_not_end(user: User) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (128 + signal.SIGTERM, "", "")
 
 
+@pytest.mark.parametrize("moment", ["spawn", "ready", "release"])
+def test_interrupt_key_during_the_start_is_130_without_a_word(user: User, moment: str) -> None:
+    """It ends the child as well, and that may be noticed first."""
+    script = (
+        "import os, signal, sys\n"
+        "from tunsmith.host.sandbox import Sandbox\n"
+        "from tunsmith.__main__ import main\n"
+        f"step = Sandbox.{moment}\n"
+        "def interrupted(*arguments):\n"
+        "    if hasattr(arguments[0], 'pid'):\n"
+        "        os.kill(arguments[0].pid, signal.SIGINT)\n"
+        "        os.waitid(os.P_PID, arguments[0].pid, os.WEXITED | os.WNOWAIT)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return step(*arguments)\n"
+        f"Sandbox.{moment} = interrupted\n"
+        "sys.argv = ['tunsmith', 'run', '--', 'echo', 'started']\n"
+        "main()\n"
+    )
+    result = run(on_machine([*user.become(), sys.executable, "-c", script], ROOT_USER))
+    assert (result.returncode, result.stdout, result.stderr) == (128 + signal.SIGINT, "", "")
+
+
 def test_block_refuses_everything(user: User) -> None:
     result = _tunsmith(user, "--via", "block", "--", *CURL)
     assert result.returncode == 7  # curl: could not connect
@@ -119,6 +141,15 @@ def test_dead_dns_is_one_line(user: User) -> None:
     assert result.returncode == 2
     complaint = "tunsmith: DNS: no answer from the resolvers of this machine (127.0.0.53, 192.0.2.1)\n"
     assert result.stderr == complaint
+
+
+@pytest.mark.parametrize("make", ["mkfifo", "mkdir", "touch"])
+def test_resolv_conf_that_names_nobody_is_as_to_glibc_the_resolver_on_loopback(user: User, make: str) -> None:
+    """Be it empty or nothing that can be read, like a pipe that nobody writes to."""
+    etc = WRITABLE_ETC + f"rm -f /etc/resolv.conf; {make} /etc/resolv.conf"
+    command = [*user.become(), *TUNSMITH, "--", "getent", "ahosts", "example.com"]
+    result = run(on_machine(command, ROOT_USER, etc, network=True))
+    assert "no answer from the resolvers of this machine (127.0.0.1)" in result.stderr
 
 
 def test_search_list_of_the_caller_is_kept_on_direct(user: User) -> None:
@@ -159,6 +190,13 @@ def test_closed_standard_descriptors_stay_closed_for_the_program(user: User) -> 
     script = " ".join([*TUNSMITH, "--", "ls", "/proc/self/fd"]) + " <&- 2>&-"
     result = run(on_machine([*NEIGHBOURS, *user.become(), "sh", "-c", script], ROOT_USER, network=True))
     assert result.stdout.split() == ["0", "1"]  # 0 is the directory that ls reads
+
+
+def test_capture_to_a_closed_standard_output_is_told_and_goes_nowhere(user: User) -> None:
+    script = " ".join([*TUNSMITH, "--capture", "-", "--", "sh", "-c", "'echo started >&2'"]) + " >&-"
+    result = run(on_machine([*user.become(), "sh", "-c", script], ROOT_USER))
+    assert result.returncode == 0
+    assert result.stderr == "tunsmith: the capture goes nowhere: standard output is closed\nstarted\n"
 
 
 def test_run_within_run(user: User) -> None:

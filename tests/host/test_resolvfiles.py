@@ -63,6 +63,8 @@ def test_resolver_is_ours_and_the_real_files_stay(user: User) -> None:
             "ln -sf /run/private/resolv.conf /etc/resolv.conf",
             id="unreachable",
         ),
+        pytest.param("rm -f /etc/resolv.conf; mkfifo /etc/resolv.conf", id="pipe"),
+        pytest.param("rm -f /etc/resolv.conf; mkdir /etc/resolv.conf", id="directory"),
         pytest.param("rm -f /etc/nsswitch.conf", id="no-nsswitch"),
     ],
 )

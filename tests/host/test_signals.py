@@ -99,6 +99,9 @@ def test_job_control_stops_and_continues_the_program() -> None:
         terminal.type(SUSPEND)
         terminal.read_until("Stopped")
         terminal.read_until("prompt> ")
+        terminal.type("echo code=$?\n")
+        terminal.read_until(f"code={128 + signal.SIGTSTP}")
+        terminal.read_until("prompt> ")
         terminal.type("fg\n")
         terminal.read_until("fg\r\n")
         terminal.type("hello\n")
@@ -107,11 +110,28 @@ def test_job_control_stops_and_continues_the_program() -> None:
         terminal.read_until("code=5")
 
 
+def test_program_in_the_background_stops_when_it_wants_the_terminal() -> None:
+    with Terminal(["bash", "--norc", "-i"]) as terminal:
+        terminal.read_until("prompt> ")
+        script = 'read line; echo "got $line"'
+        terminal.type("set -b\n")  # say at once when a job stops
+        terminal.read_until("prompt> ")
+        terminal.type(" ".join(map(shlex.quote, launch(["sh", "-c", script], ROOT_USER))) + " &\n")
+        terminal.read_until("Stopped")
+        terminal.type("jobs -l\n")
+        terminal.read_until("Stopped (tty input)")
+        terminal.type("fg\n")
+        terminal.read_until("fg\r\n")
+        terminal.type("hello\n")
+        terminal.read_until("got hello")
+
+
 def test_program_that_stops_itself_stops_us_until_we_are_continued(user: User) -> None:
     script = "kill -STOP $$; exit 6"
     process = subprocess.Popen(launch(["sh", "-c", script], user), env=environment())
     _, status = os.waitpid(process.pid, os.WUNTRACED)
     assert os.WIFSTOPPED(status)
+    assert os.WSTOPSIG(status) == signal.SIGSTOP
     os.kill(process.pid, signal.SIGCONT)
     assert process.wait() == 6
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import resource
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -119,7 +120,7 @@ def _check(
     from tunsmith.dial.url import make_dialer
     from tunsmith.dns import resolvconf
 
-    caller = resolvconf.parse(_read("/etc/resolv.conf"))
+    caller = resolvconf.parse(_resolv_conf())
     settings = Settings(
         limits=Limits(flows=max_flows),
         resolvers=caller.nameservers or (LOCAL_RESOLVER,),
@@ -173,11 +174,11 @@ async def _serve(request: Request, sandbox: Sandbox) -> int:
         this.cancel()
 
     signals = SignalRelay(sandbox, asyncio.get_running_loop(), interrupt)
-    sandbox.ready()
-    settings = request.settings
-    device = TunDevice(sandbox.tun_fd, sandbox.offload, settings.network.mtu)
-    engine = Engine(device, request.dialer, settings, request.reporter, request.capture)
     try:
+        sandbox.ready()
+        settings = request.settings
+        device = TunDevice(sandbox.tun_fd, sandbox.offload, settings.network.mtu)
+        engine = Engine(device, request.dialer, settings, request.reporter, request.capture)
         await engine.start()
         gc.set_threshold(50_000, 20, 20)  # flows free themselves; cycles are rare
         gc.freeze()  # what is here now stays to the end: spare the collector the look at it
@@ -190,6 +191,13 @@ async def _serve(request: Request, sandbox: Sandbox) -> int:
             engine.close()
     except asyncio.CancelledError:
         return 128 + interrupted
+    except HostError:
+        signals.hear()  # Ctrl-C ends the child as well, and its end may be what we notice first
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        if interrupted:
+            return 128 + interrupted
+        raise
     finally:
         signals.close()
 
@@ -228,10 +236,11 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _read(path: str) -> str:
+def _resolv_conf() -> str:
+    from tunsmith.host.resolvfiles import RESOLV_CONF, read_regular_file
+
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
+        return read_regular_file(RESOLV_CONF)
     except OSError:
         return ""
 

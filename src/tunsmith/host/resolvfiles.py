@@ -13,6 +13,7 @@ process of the namespace. So nothing is ever written to disk.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -62,6 +63,15 @@ def only_files_and_dns(nsswitch_conf: str) -> str:
     return re.sub(r"(?m)^\s*hosts\s*:.*$", "hosts: files dns", nsswitch_conf)
 
 
+def read_regular_file(path: str) -> str:
+    """The text of `path`. Raises OSError, also where it is a directory, a device or a pipe: those are looked at
+    but not opened, for that could wait for ever or have effects."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
 def _stage() -> str:
     """A directory that can be covered for a moment: none of the paths to replace may lie under it."""
     targets = [
@@ -99,11 +109,9 @@ def _replace_resolv_conf(stage: str, content: str) -> None:
 
 
 def _replace_nsswitch_conf(stage: str) -> None:
-    # Without the file, glibc's own default is files and dns.
     try:
-        with open(NSSWITCH_CONF, encoding="utf-8", errors="surrogateescape") as file:
-            content = file.read()
-    except FileNotFoundError:
+        content = read_regular_file(NSSWITCH_CONF)
+    except OSError:  # without the file, glibc's own default is files and dns
         return
     _cover(NSSWITCH_CONF, _file(stage, "nsswitch.conf", only_files_and_dns(content)))
 
@@ -127,12 +135,10 @@ def _copy_of_files(directory: str, stage: str, name: str) -> str:
     for entry in os.listdir(directory):
         path = os.path.join(directory, entry)
         try:
-            # The type is looked at before the file is opened: opening a device or a pipe could have effects.
-            if stat.S_ISREG(os.stat(path).st_mode):
-                with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                    _file(copy, entry, file.read())
+            content = read_regular_file(path)
         except OSError:
             continue
+        _file(copy, entry, content)
     return copy
 
 

@@ -106,12 +106,13 @@ class Sandbox:
         """Whether the program was released and its end has not been seen by `wait`."""
         return self._released and not self._reaped
 
-    def is_stopped(self) -> bool:
-        """Whether the program has been stopped by a signal since this was last asked."""
+    def stopped_by(self) -> int | None:
+        """The signal that has stopped the program since this was last asked."""
         try:
-            return os.waitid(os.P_PIDFD, self._pidfd, os.WSTOPPED | os.WNOHANG) is not None
+            found = os.waitid(os.P_PIDFD, self._pidfd, os.WSTOPPED | os.WNOHANG)
         except ChildProcessError:  # it has ended
-            return False
+            return None
+        return found.si_status if found is not None else None
 
     async def wait(self) -> int:
         """The exit code of the program as a shell gives it: its own, or 128 + n after signal n; 127 when it

@@ -5,7 +5,8 @@ us; what another process sends to *us* is meant for it and is passed on. The ker
 (si_code), and signalfd(2) tells us, which signal handlers in Python cannot. A hang-up is always passed on:
 the kernel sends it to the leader of the session only, and that may be us.
 
-A program that stops takes us with it, so that the shell sees its job stopped; SIGCONT wakes both.
+A program that stops takes us with it, by the same signal, so that the shell sees its job stopped as it would
+without us; SIGCONT wakes both.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class SignalRelay:
         watched = [*wanted, signal.SIGCHLD]
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
         self._fd = signalfd(watched)
-        loop.add_reader(self._fd, self._on_signals)
+        loop.add_reader(self._fd, self.hear)
 
     def close(self) -> None:
         """Stop; signals do what they did before."""
@@ -61,7 +62,8 @@ class SignalRelay:
         os.close(self._fd)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
-    def _on_signals(self) -> None:
+    def hear(self) -> None:
+        """Act on the signals that have come; the event loop calls this by itself."""
         try:
             records = os.read(self._fd, 16 * _SIGINFO.size)
         except BlockingIOError:
@@ -71,10 +73,18 @@ class SignalRelay:
 
     def _on_signal(self, number: int, code: int) -> None:
         if number == signal.SIGCHLD:
-            if self._sandbox.is_stopped():
-                os.kill(os.getpid(), signal.SIGSTOP)
+            stopped_by = self._sandbox.stopped_by()
+            if stopped_by is not None:
+                _stop_by(stopped_by)
         elif self._sandbox.is_running:
             if code != _FROM_KERNEL or number not in _OF_THE_TERMINAL:
                 self._sandbox.send_signal(number)
         elif number not in _HARMLESS:
             self._interrupt(number)
+
+
+def _stop_by(number: int) -> None:
+    """Stop this process by signal `number`, which may be blocked, until it is continued."""
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+    os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
