@@ -293,7 +293,9 @@ class Arriving(Leaving):
         in_order = receiver.on_text(seq, data)
         if self.state is CLOSED:
             return
-        if not in_order:
+        if receiver.fin_at is not None and receiver.rcv_nxt == receiver.fin_at:
+            self._process_fin(receiver.fin_at, now)
+        elif not in_order:
             self.send_ack(now)
         elif receiver.unacked >= 2 * receiver.mss:
             if self.stack.batching:
@@ -304,8 +306,6 @@ class Arriving(Leaving):
                 self.send_ack(now)
         elif self.timers[DELAYED_ACK] == NEVER:
             self.timers[DELAYED_ACK] = now + self.stack.config.delayed_ack
-        if receiver.fin_at is not None and receiver.rcv_nxt == receiver.fin_at:
-            self._process_fin(receiver.fin_at, now)
 
     def _process_fin(self, fin_at: int, now: float, *, told: bool = False) -> None:
         """Eighth check of RFC 9293 §3.10.7.4. A FIN behind a hole waits until the text before it came.

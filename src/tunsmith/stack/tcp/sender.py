@@ -143,7 +143,7 @@ class Sender:
             or length > self.super_segment
             or in_flight > self.snd_wnd
             or in_flight > self.cc.cwnd
-            or (length < self.mss and in_flight > length and not self.no_delay)
+            or (not self.no_delay and length % self.mss and (in_flight > length or length > self.mss))
         ):
             self.enqueue(data)
             self.output(now)
@@ -170,8 +170,13 @@ class Sender:
                 view = memoryview(data)
                 queue[0] = view[length:]
                 data = view[:length]
-            elif self.queued < self.mss and flight and not self.no_delay and not self.fin_queued:
-                break  # Nagle, RFC 9293 §3.7.4
+            elif not self.no_delay and (tail := self._held_tail(length, flight)):
+                length -= tail
+                if not length:
+                    break
+                view = memoryview(data)
+                queue[0] = view[length:]
+                data = view[:length]
             else:
                 queue.popleft()
             self.queued -= length
@@ -184,6 +189,14 @@ class Sender:
                 timers[RETRANSMIT] = now + self.rtt.rto
         elif timers[PERSIST] == NEVER and self.waiting:
             timers[PERSIST] = now + self.rtt.rto
+
+    def _held_tail(self, length: int, flight: int) -> int:
+        """How much of the next `length` bytes waits because of Nagle's algorithm, RFC 9293 §3.7.4: what does not fill
+        a segment at the end of all there is, while anything before it is unacknowledged."""
+        tail = length % self.mss
+        if self.fin_queued or self.queued > length or not (flight or length > tail):
+            return 0
+        return tail
 
     def transmit(self, data: Data, length: int, now: float) -> None:
         """Put the next `length` bytes on the wire, and the FIN if it is queued and they are the last."""

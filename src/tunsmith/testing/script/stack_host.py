@@ -1,0 +1,256 @@
+"""Packet scripts on our stack, in virtual time: nothing happens between two lines but what is due."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+from tunsmith.errors import LocalError
+from tunsmith.stack.config import StackConfig
+from tunsmith.stack.events import (
+    Closed,
+    Established,
+    FlowRequested,
+    PeerClosed,
+    Readable,
+    Writable,
+)
+from tunsmith.stack.request import FlowRequest
+from tunsmith.stack.stack import Stack
+from tunsmith.stack.tcp.congestion import NewReno
+from tunsmith.stack.tcp.connection import Connection
+from tunsmith.stack.tcp.state import State
+from tunsmith.stack.tcp.timers import DELAYED_ACK, LINGER, NEVER, PERSIST, RETRANSMIT
+from tunsmith.testing.clock import ManualClock
+from tunsmith.testing.script.host import CallFailed
+from tunsmith.testing.script.parser import ScriptError
+from tunsmith.testing.script.statements import OwnerLine
+from tunsmith.testing.script.wire import PORTS, Wire, error_named, text
+from tunsmith.wire.ip import IpFamily
+from tunsmith.wire.offload import segment
+from tunsmith.wire.vnet import VNET_HDR_LEN
+
+PLAIN = StackConfig(timestamps=False, sack=False, window_scaling=False)
+"""No options but the MSS: a script sees nothing that it did not ask for."""
+WORDS: dict[str, Any] = {"on": True, "off": False, "reno": NewReno}
+NAMES = frozenset(field.name for field in fields(StackConfig))
+TIMERS = {"retransmit": RETRANSMIT, "persist": PERSIST, "delayed-ack": DELAYED_ACK, "linger": LINGER}
+TOLD = {Established: "established", Readable: "readable", Writable: "writable", PeerClosed: "fin"}
+
+
+def configured(settings: dict[str, str], file: str) -> StackConfig:
+    """The configuration that `with` lines ask for: names are those of StackConfig. Raises ScriptError."""
+    values: dict[str, Any] = {}
+    for name, word in settings.items():
+        if name not in NAMES:
+            raise ScriptError(f"{file}: a stack has no setting {name!r}")
+        if word in WORDS:
+            values[name] = WORDS[word]
+            continue
+        try:
+            values[name] = float(word) if isinstance(getattr(PLAIN, name), float) else int(word, 0)
+        except ValueError:
+            raise ScriptError(f"{file}: {name} cannot be {word!r}") from None
+    return replace(PLAIN, **values)
+
+
+class StackHost:
+    """Our stack with one connection. `iss` is its initial sequence number."""
+
+    slack = 1e-4
+
+    def __init__(
+        self, config: StackConfig, family: IpFamily, *, isn: int, iss: int, start: float = 1000.0
+    ) -> None:
+        self.wire = Wire(family, isn, config.mtu)
+        self.clock = ManualClock(start)
+        self.connection: Connection | None = None
+        self._start = start
+        self.stack = Stack(replace(config, isn=lambda _key, _now: iss))
+        self._listening = False
+        self._holding = False
+        self._request: FlowRequest | None = None
+        self._packets: list[bytes] = []
+        self._told: list[str] = []
+        self._read_at = 1
+        self._sent_to = 1
+
+    def now(self) -> float:
+        return self.clock() - self._start
+
+    def inject(self, packet: bytes) -> None:
+        self.stack.receive(packet, self.clock())
+        self._events()
+
+    def packet(self, until: float) -> bytes | None:
+        end = self._start + until
+        while True:
+            for frame in self.stack.frames_to_send():
+                self._packets += [piece[VNET_HDR_LEN:] for piece in segment(frame)]
+            if self._packets:
+                return self._packets.pop(0)
+            due = self.stack.next_deadline()
+            if due is None or due > end:
+                self.clock.advance_to(max(end, self.clock()))
+                return None
+            self.clock.advance_to(max(due, self.clock()))
+            self.stack.handle_timeout(self.clock())
+            self._events()
+
+    def close(self) -> None:
+        pass
+
+    # --- what the stack tells ---
+
+    def _events(self) -> None:
+        while (event := self.stack.poll_event()) is not None:
+            if isinstance(event, FlowRequested):
+                self._on_request(event.request)
+            elif isinstance(event, Closed):
+                self._told.append(f"closed {errno.errorcode[event.error]}" if event.error else "closed")
+            elif type(event) in TOLD:
+                self._told.append(TOLD[type(event)])
+
+    def _on_request(self, request: FlowRequest) -> None:
+        if self._holding:
+            self._told.append("request")
+            self._request = request
+        elif self._listening:
+            self._accept(request)
+        else:
+            request.refuse(self.clock())
+
+    def _accept(self, request: FlowRequest) -> None:
+        connection = request.accept(None, self.clock())
+        if connection is not None:
+            self.connection = connection
+            self._read_at = self._sent_to = 1
+
+    # --- what the owner does ---
+
+    def call(self, line: OwnerLine) -> None:
+        try:
+            CALLS[line.call](self, line)
+        except LocalError as error:
+            raise OSError(error.errno, "local") from error
+        self._events()
+
+    def _of(self) -> Connection:
+        if self.connection is None:
+            raise CallFailed("there is no connection")
+        return self.connection
+
+    def _asked(self) -> FlowRequest:
+        if self._request is None:
+            raise CallFailed("nobody has asked")
+        return self._request
+
+    def _listen(self, line: OwnerLine) -> None:
+        self._listening = True
+        self._holding = "held" in line.arguments
+
+    def _answer(self, line: OwnerLine) -> None:
+        request, now = self._asked(), self.clock()
+        if line.call == "accept":
+            self._accept(request)
+        elif line.call == "refuse":
+            request.refuse(now)
+        elif line.call == "drop":
+            request.drop()
+        else:
+            request.unreachable(error_named(line.arguments[0]), now)
+
+    def _connect(self, line: OwnerLine) -> None:
+        wire = self.wire
+        self.connection = self.stack.connect(wire.stack, PORTS[1], wire.peer, PORTS[0], self.clock())
+        if self.connection is None:
+            raise OSError(errno.EADDRINUSE, "in use")
+
+    def _send(self, line: OwnerLine) -> None:
+        number = line.number or 0
+        taken = self._of().send(text(self._sent_to, number), self.clock())
+        self._sent_to += taken
+        if taken != (number if line.takes is None else line.takes):
+            raise CallFailed(f"{taken} bytes were taken")
+
+    def _read(self, line: OwnerLine) -> None:
+        number = line.number or 0
+        data = self._of().read(number or 1 << 30, self.clock(), peek=line.call == "peek")
+        if len(data) != number:
+            raise CallFailed(f"{len(data)} bytes were there to read")
+        if data != text(self._read_at, number):
+            raise CallFailed("the text is not what the peer sent")
+        if line.call == "read":
+            self._read_at += number
+
+    def _shutdown(self, line: OwnerLine) -> None:
+        self._of().shutdown(self.clock())
+
+    def _close(self, line: OwnerLine) -> None:
+        self._of().close(self.clock())
+
+    def _abort(self, line: OwnerLine) -> None:
+        self._of().abort(self.clock())
+
+    # --- what can be looked at ---
+
+    def value(self, name: str) -> float | str:
+        kind, _, which = name.partition(".")
+        if kind == "timer" and which:
+            due = self._timers()[TIMERS[which]]
+            return "off" if due == NEVER else due - self.clock()
+        if kind == "drops" and which:
+            return self.stack.drops[which]
+        return VALUES[name](self)
+
+    def _timers(self) -> list[float]:
+        return self._of().timers
+
+    def _state(self) -> str:
+        if self.connection is not None and self.connection.state is not State.CLOSED:
+            return str(self.connection.state.value)
+        if self.stack.time_waits.records:
+            return "TIME-WAIT"
+        return "LISTEN" if self._listening and self.connection is None else "CLOSED"
+
+    def _error(self) -> str:
+        error = self._of().error
+        return errno.errorcode[error] if error else "none"
+
+    def _take_told(self) -> str:
+        told, self._told = self._told, []
+        return " ".join(told) or "nothing"
+
+
+CALLS: dict[str, Callable[[StackHost, OwnerLine], None]] = {
+    "listen": StackHost._listen,
+    "accept": StackHost._answer,
+    "refuse": StackHost._answer,
+    "drop": StackHost._answer,
+    "unreachable": StackHost._answer,
+    "connect": StackHost._connect,
+    "send": StackHost._send,
+    "read": StackHost._read,
+    "peek": StackHost._read,
+    "shutdown": StackHost._shutdown,
+    "close": StackHost._close,
+    "abort": StackHost._abort,
+}
+
+VALUES: dict[str, Callable[[StackHost], float | str]] = {
+    "state": StackHost._state,
+    "error": StackHost._error,
+    "told": StackHost._take_told,
+    "cwnd": lambda host: host._of().sender.cc.cwnd / host._of().sender.mss,
+    "ssthresh": lambda host: host._of().sender.cc.ssthresh / host._of().sender.mss,
+    "mss": lambda host: host._of().sender.mss,
+    "rto": lambda host: host._of().sender.rtt.rto,
+    "srtt": lambda host: host._of().sender.rtt.srtt or 0.0,
+    "rttvar": lambda host: host._of().sender.rtt.rttvar,
+    "unacknowledged": lambda host: host._of().unacknowledged,
+    "readable": lambda host: host._of().readable_bytes,
+    "space": lambda host: host._of().space,
+}
+"""Windows are in segments, times in seconds."""
