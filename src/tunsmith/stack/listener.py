@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tunsmith.stack.events import ConnectionHandler, ListenerHandler
     from tunsmith.stack.stack import Stack
     from tunsmith.stack.tcp.connection import Connection
+    from tunsmith.stack.tcp.policy import Options
 
 Place = tuple[bytes | None, int | None]
 """An address and a port; None: any."""
@@ -28,13 +29,16 @@ Place = tuple[bytes | None, int | None]
 class Listener:
     """Made by `Stack.listen`. Handler of its connections until somebody accepts them."""
 
-    __slots__ = ("address", "backlog", "handler", "opening", "port", "stack", "waiting")
+    __slots__ = ("address", "backlog", "handler", "opening", "options", "port", "stack", "waiting")
 
-    def __init__(self, stack: Stack, place: Place, backlog: int, handler: ListenerHandler) -> None:
+    def __init__(
+        self, stack: Stack, place: Place, backlog: int, handler: ListenerHandler, options: Options | None
+    ) -> None:
         self.stack = stack
         self.address, self.port = place
         self.backlog = backlog
         self.handler = handler
+        self.options = options
         self.opening: dict[Connection, None] = {}
         """In SYN-RECEIVED."""
         self.waiting: dict[Connection, None] = {}
@@ -65,7 +69,8 @@ class Listener:
         elif len(self.opening) >= self.backlog:
             self.stack.drops["syn_flood"] += 1
         else:
-            connection = self.stack.admit(FlowRequest(self.stack, family, key, isn, options), self, now)
+            request = FlowRequest(self.stack, family, key, isn, options)
+            connection = self.stack.admit(request, self, now, self.options)
             if connection is not None:
                 self.opening[connection] = None
 

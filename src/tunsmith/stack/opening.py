@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tunsmith.stack.ports import EphemeralPorts
     from tunsmith.stack.request import FlowRequest
     from tunsmith.stack.stack import Stack
+    from tunsmith.stack.tcp.policy import Options
     from tunsmith.stack.tcp.timewait import TimeWaitTable
 
 
@@ -44,17 +45,19 @@ class Opening(Output):
         *,
         backlog: int = 128,
         handler: ListenerHandler | None = None,
+        options: Options | None = None,
     ) -> Listener:
         """Passive open on an address (None: any) and a port (None: any, 0: one that is free), RFC 9293 §3.10.1.
-        At most `backlog` connections are opening, and as many wait for `Listener.accept`. Raises LocalError:
-        EADDRINUSE where another listens, EADDRNOTAVAIL for an address that is not ours, EINVAL for nonsense."""
+        At most `backlog` connections are opening, and as many wait for `Listener.accept`; `options` are those of
+        each. Raises LocalError: EADDRINUSE where another listens, EADDRNOTAVAIL for an address that is not ours,
+        EINVAL for nonsense."""
         if backlog < 1 or (port is not None and not 0 <= port < 65536):
             raise LocalError(errno.EINVAL, f"cannot listen on port {port} with a backlog of {backlog}")
         if address is not None:
             self._check_is_ours(address)
         if port == 0:
             port = self._free_port(address or b"", b"", 0, lambda port: (address, port) in self.listeners)
-        listener = Listener(cast("Stack", self), (address, port), backlog, handler or self.queue)
+        listener = Listener(cast("Stack", self), (address, port), backlog, handler or self.queue, options)
         self.listeners.add(listener)
         return listener
 
@@ -66,6 +69,7 @@ class Opening(Output):
         destination_port: int,
         now: float,
         handler: ConnectionHandler | None = None,
+        options: Options | None = None,
     ) -> Connection:
         """Active open from an address of ours (any, without `addresses`) and a port, RFC 9293 §3.10.1; port 0:
         one that is free. The connection is in progress then: `on_established` or `on_closed` follows. Raises
@@ -100,6 +104,8 @@ class Opening(Output):
             cast("Stack", self), family, key, self.initial_sequence(key, now), -1, handler or self.queue
         )
         connection.state = State.SYN_SENT
+        if options is not None:
+            connection.set_options(options, now)
         self.connections[key] = connection
         connection.send_syn(SYN, now)
         return connection

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tunsmith.stack.events import ConnectionHandler
     from tunsmith.stack.stack import Stack
     from tunsmith.stack.tcp.connection import Connection
+    from tunsmith.stack.tcp.policy import Options
 
 
 class FlowRequest:
@@ -45,9 +46,11 @@ class FlowRequest:
         _, _, address, port = self.family.split(self.key)
         return address, port
 
-    def accept(self, handler: ConnectionHandler | None, now: float) -> Connection | None:
+    def accept(
+        self, handler: ConnectionHandler | None, now: float, options: Options | None = None
+    ) -> Connection | None:
         """Send SYN-ACK. None when the peer has given up or the stack is full (the flow was reset)."""
-        return self.stack.accept(self, handler, now)
+        return self.stack.accept(self, handler, now, options)
 
     def refuse(self, now: float) -> None:
         """RST: connection refused."""

@@ -38,6 +38,8 @@ from tunsmith.wire.vnet import GSO_UDP_L4, PLAIN, VNET_HDR_LEN
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tunsmith.stack.tcp.policy import Options
+
 TCP_PROTOCOL = 6
 UDP_PROTOCOL = 17
 ROOM = 96
@@ -279,12 +281,22 @@ class Stack(Opening):
         self.emit((frame,))
 
     def accept(
-        self, request: FlowRequest, handler: ConnectionHandler | None, now: float
+        self,
+        request: FlowRequest,
+        handler: ConnectionHandler | None,
+        now: float,
+        options: Options | None = None,
     ) -> Connection | None:
         """See FlowRequest.accept."""
-        return self.admit(request, handler or self.queue, now) if self.withdraw(request) else None
+        return self.admit(request, handler or self.queue, now, options) if self.withdraw(request) else None
 
-    def admit(self, request: FlowRequest, handler: ConnectionHandler, now: float) -> Connection | None:
+    def admit(
+        self,
+        request: FlowRequest,
+        handler: ConnectionHandler,
+        now: float,
+        options: Options | None = None,
+    ) -> Connection | None:
         """Answer a SYN with SYN-ACK. None when the stack is full: RST."""
         if len(self.connections) >= self.config.connection_limit:
             self.drops["connection_limit"] += 1
@@ -298,7 +310,9 @@ class Stack(Opening):
                 iss = (record.snd_nxt + 65536) & 0xFFFFFFFF
             self.time_waits.remove(key)
         connection = Connection(self, request.family, key, iss, request.isn, handler)
-        connection.negotiate(request.options, self.mss(request.family))
+        if options is not None:
+            connection.set_options(options, now)
+        connection.negotiate(request.options)
         connection.start_congestion()
         self.connections[key] = connection
         connection.send_syn(SYN | ACK, now)

@@ -74,6 +74,21 @@ class IpFamily:
         checksum = 0xFFFF - (_HEAD_WORDS + length + address_sum) % 0xFFFF
         return _IPV4_HEAD.pack(0x4500, 20 + length, 0, 0x4000, DEFAULT_TTL << 8 | 6, checksum)
 
+    def marked_head(
+        self,
+        length: int,
+        address_sum: int,
+        traffic_class: int,
+        ttl: int,
+        identification: int = 0,
+        df: bool = True,
+    ) -> bytes:
+        """The same with fields that are not the usual ones; IPv6 has no `identification` and `df`."""
+        if self.version == 6:
+            return _IPV6_HEAD.pack(0x60000000 | traffic_class << 20, length, 6, ttl)
+        words = (0x4500 | traffic_class, 20 + length, identification, 0x4000 if df else 0, ttl << 8 | 6)
+        return _IPV4_HEAD.pack(*words, 0xFFFF - (sum(words) + address_sum) % 0xFFFF)
+
     def header(
         self,
         source: bytes,

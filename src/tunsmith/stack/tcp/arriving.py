@@ -60,6 +60,8 @@ class Arriving(Leaving):
     ) -> None:
         """One segment. `window` is unscaled; `tsval` is None without a timestamp; `options` only where
         there was more than a timestamp. RFC 9293 §3.10.7."""
+        if self.policy is not None:
+            self.policy.heard_at = now
         receiver = self.receiver
         seq = widen(seq32, receiver.rcv_nxt)
         ack = widen(ack32, self.sender.snd_una)
@@ -209,7 +211,7 @@ class Arriving(Leaving):
             return
         options = options or TcpOptions(timestamp=None if tsval is None else (tsval, 0))
         self.receiver.rcv_nxt = self.receiver.rcv_adv = seq32 + 1
-        self.negotiate(options, self.stack.mss(self.family))
+        self.negotiate(options)
         self.start_congestion()
         unscaled = window  # RFC 7323 §2.2: the window of a SYN is never scaled, and snd_scale was 0 on entry
         if acceptable:
@@ -338,7 +340,14 @@ class Arriving(Leaving):
         if state is State.TIME_WAIT:
             self._enter_time_wait(now)
         elif self.owner_closed:
+            self._await_fin(now)
+
+    def _await_fin(self, now: float) -> None:
+        """FIN-WAIT-2 of a closed connection does not last for ever."""
+        if self.policy is None:
             self.timers[LINGER] = now + self.stack.config.fin_wait_2
+        else:
+            self.policy.on_fin_wait_2(cast("Connection", self), now)
 
     def _on_reset(self) -> None:
         """Second check of RFC 9293 §3.10.7.4."""
@@ -362,18 +371,22 @@ class Arriving(Leaving):
 
     # --- opening ---
 
-    def negotiate(self, options: TcpOptions, mss: int) -> None:
-        """Take the peer's SYN options. `mss` is the largest our own link carries. RFC 9293 §3.7.1, RFC 7323 §2, §3."""
+    def negotiate(self, options: TcpOptions) -> None:
+        """Take the peer's SYN options. RFC 9293 §3.7.1, RFC 7323 §2, §3."""
         config = self.stack.config
         self.timestamps = config.timestamps and options.timestamp is not None
         if options.timestamp is not None:
             self.ts_recent = options.timestamp[0]
         self.sack_ok = config.sack and options.sack_permitted
-        if config.window_scaling and options.window_scale is not None:
+        self.scaling = config.window_scaling and options.window_scale is not None
+        if options.window_scale is None or not self.scaling:
+            self.rcv_scale = 0
+        else:
             self.snd_scale = options.window_scale
-            self.rcv_scale = self.own_scale()
+            if self.state is not State.SYN_SENT:  # there it has been told
+                self.rcv_scale = self.own_scale()
         self.peer_mss = options.mss or (536 if self.family.version == 4 else 1220)
-        self.set_mss(min(self.peer_mss, mss))
+        self.set_mss(min(self.peer_mss, self.own_mss()))
 
     def start_congestion(self) -> None:
         """Begin with the initial window, RFC 6928, once the MSS is known."""

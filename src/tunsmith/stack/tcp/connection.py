@@ -7,9 +7,11 @@ the owner may do with a connection, what time does to it, and how it ends.
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunsmith.errors import LocalError
+from tunsmith.stack.tcp.policy import Options, Policy
 from tunsmith.stack.tcp.readiness import Readiness, discard
 from tunsmith.stack.tcp.receiver import Receiver
 from tunsmith.stack.tcp.rtt import RttEstimator
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from tunsmith.stack.stack import Stack
 
 CLOSED = State.CLOSED
+UNLIMITED = 1 << 62
 ESTABLISHED = State.ESTABLISHED
 
 
@@ -77,6 +80,7 @@ class Connection(Readiness):
         self.syn_at = NEVER
         """When our SYN was sent, if once."""
         self.peer_mss = 536
+        self.policy = None
         self.fin_seen = self.owner_closed = self.want_write = self.ack_queued = False
         self._reverse = family.swap(key)
         self._address_sum = ones_sum(key[:-4])
@@ -84,11 +88,12 @@ class Connection(Readiness):
 
     # --- what owners do ---
 
-    def send(self, data: Data, now: float, *, end: bool = False) -> int:
+    def send(self, data: Data, now: float, *, end: bool = False, more: bool = False) -> int:
         """Queue `data` and send what the windows allow. Returns the bytes taken, 0 when the buffer is full;
         `on_writable` follows then. `end`: if all is taken nothing will follow, as after `shutdown`, and the
-        FIN travels with the last byte. `data` is kept, not copied. Raises LocalError EPIPE after `shutdown`,
-        and the connection's error once it is closed."""
+        FIN travels with the last byte. `more`: more is to come, so what is over whole segments waits for it.
+        `data` is kept, not copied. Raises LocalError EPIPE after `shutdown`, and the connection's error once it
+        is closed."""
         sender = self.sender
         if sender.fin_queued or self.state is CLOSED:
             raise LocalError(self.error or errno.EPIPE, "send on a connection that is closed for sending")
@@ -97,6 +102,8 @@ class Connection(Readiness):
             if end:
                 self.shutdown(now)
             return 0
+        if more or sender.corked:
+            self.cork(more or (self.policy is not None and self.policy.options.cork))
         space = sender.limit - sender.queued - sender.snd_nxt + sender.snd_una
         if length > space:
             self.want_write = True
@@ -112,6 +119,44 @@ class Connection(Readiness):
             sender.push(data, length, now)
             self._schedule()
         return length
+
+    @property
+    def options(self) -> Options:
+        """How this connection behaves: every value as it is in force."""
+        config, policy = self.stack.config, self.policy
+        options = Options() if policy is None else policy.options
+        return replace(
+            options,
+            receive_buffer=self.receiver.limit,
+            send_buffer=self.sender.limit,
+            nodelay=config.no_delay if options.nodelay is None else options.nodelay,
+            fin_wait_2=config.fin_wait_2 if options.fin_wait_2 is None else options.fin_wait_2,
+        )
+
+    def set_options(self, options: Options, now: float) -> None:
+        """Behave so from now on."""
+        if self.policy is None:
+            self.policy = Policy(now)
+        if self.state is not CLOSED:
+            self.policy.apply(self, options, now)
+            if self.connected:
+                self._settle(now)
+            else:
+                self._schedule()
+
+    def get(self, name: str) -> object:
+        """One option by name. Raises LocalError ENOPROTOOPT where there is none."""
+        options = self.options
+        if name not in Options.__slots__:
+            raise LocalError(errno.ENOPROTOOPT, f"there is no option {name!r}")
+        return getattr(options, name)
+
+    def set(self, name: str, value: object, now: float) -> None:
+        """Change one option by name. Raises LocalError: ENOPROTOOPT where there is none, EINVAL for a value that
+        makes no sense."""
+        self.get(name)
+        before = Options() if self.policy is None else self.policy.options
+        self.set_options(replace(before, **{name: value}), now)  # type: ignore[arg-type]
 
     def _end(self) -> None:
         """A FIN goes behind what is queued, RFC 9293 §3.10.4; while opening it waits."""
@@ -176,6 +221,10 @@ class Connection(Readiness):
         if self.state is CLOSED:
             return
         self.owner_closed = True
+        policy = self.policy
+        if policy is not None and policy.options.linger == 0:
+            self._abort(errno.ECONNABORTED, now)
+            return
         if self.receiver.ready or self.receiver.islands:
             self._abort(errno.ECONNABORTED, now)
             return
@@ -184,7 +233,10 @@ class Connection(Readiness):
             return
         self.shutdown(now)
         if self.state is State.FIN_WAIT_2:
-            self.timers[LINGER] = now + self.stack.config.fin_wait_2
+            self._await_fin(now)
+            self._schedule()
+        if policy is not None:
+            policy.on_close(self, now)
             self._schedule()
 
     def abort(self, now: float) -> None:
@@ -202,8 +254,10 @@ class Connection(Readiness):
         """Run the timers that are due."""
         timers = self.timers
         if timers[LINGER] <= now:
-            self._finish(0)
-            return
+            if self.policy is None:
+                self._finish(0)
+            else:
+                self.policy.on_timeout(self, now)
         if timers[DELAYED_ACK] <= now:
             self.send_ack(now)
         if timers[PERSIST] <= now:
@@ -213,6 +267,8 @@ class Connection(Readiness):
 
     def _on_persist_timeout(self, now: float) -> None:
         sender, retries = self.sender, self.stack.config.retries
+        if self.policy is not None and self.policy.on_silence(self, now):
+            retries = UNLIMITED
         # RFC 9293 §3.8.6.1: a peer that answers is probed for ever, unless nobody waits for it any more.
         if sender.timeouts >= retries or (self.owner_closed and sender.probes >= retries):
             self._finish(errno.ETIMEDOUT)
@@ -227,6 +283,8 @@ class Connection(Readiness):
             limit = config.synack_retries
         else:
             limit = config.syn_retries if opening else config.retries
+        if self.policy is not None and self.policy.on_silence(self, now):
+            limit = UNLIMITED
         if sender.timeouts >= limit:
             self._finish(errno.ETIMEDOUT)
         elif opening:
@@ -257,6 +315,25 @@ class Connection(Readiness):
                 self._schedule()
         elif opening:
             self._finish(code)
+
+    # --- what a policy has done ---
+
+    def cork(self, corked: bool) -> None:
+        """Whether only whole segments are to be sent."""
+        options = self.options
+        self.sender.corked = corked
+        self.sender.no_delay = bool(options.nodelay) and not corked
+
+    def send_question(self, now: float) -> None:
+        """A keepalive, RFC 9293 §3.8.4: nothing, in front of what the peer expects."""
+        self._emit(self.sender.snd_una - 1, b"", ACK, now)
+
+    def end(self, error: int, now: float, *, reset: bool = False) -> None:
+        """Over; with RST the peer hears of it."""
+        if reset:
+            self._abort(error, now)
+        else:
+            self._finish(error)
 
     # --- the end ---
 

@@ -27,6 +27,7 @@ from tunsmith.wire.vnet import NEEDS_CSUM, VNET
 if TYPE_CHECKING:
     from tunsmith.stack.events import ConnectionHandler
     from tunsmith.stack.stack import Stack
+    from tunsmith.stack.tcp.policy import Policy
     from tunsmith.stack.tcp.receiver import Receiver
     from tunsmith.stack.tcp.sender import Sender
     from tunsmith.wire.ip import IpFamily
@@ -51,9 +52,11 @@ class Leaving:
         "key",
         "owner_closed",
         "peer_mss",
+        "policy",
         "rcv_scale",
         "receiver",
         "sack_ok",
+        "scaling",
         "scheduled",
         "sender",
         "snd_scale",
@@ -83,9 +86,13 @@ class Leaving:
     ts_recent: int
     ts_offset: int
     sack_ok: bool
+    scaling: bool
+    """Whether windows are scaled: known once we have sent a SYN, final once both have."""
     snd_scale: int
     rcv_scale: int
     peer_mss: int
+    policy: Policy | None
+    """Options of the owner; None: all as usual."""
     syn_at: float
     """When our SYN was sent, if once."""
     fin_seen: bool
@@ -99,7 +106,12 @@ class Leaving:
 
     def own_scale(self) -> int:
         """The window scale that lets 16 bits tell the whole receive buffer."""
-        return max(0, (self.stack.config.receive_buffer - 1).bit_length() - 16)
+        return min(max(0, (self.receiver.limit - 1).bit_length() - 16), 14)
+
+    def own_mss(self) -> int:
+        """The largest segment we take: what our link carries, unless the owner wants less."""
+        mss = self.stack.mss(self.family)
+        return mss if self.policy is None else min(mss, self.policy.options.mss)
 
     def set_mss(self, mss: int) -> None:
         """Send segments of `mss` with options, from now on. RFC 9293 §3.7.1: options come out of it."""
@@ -122,11 +134,12 @@ class Leaving:
         """Send SYN or SYN-ACK with our options; arms the retransmission timer."""
         config = self.stack.config
         opening = flags == SYN
+        if opening and self.sender.snd_max == self.iss:
+            self.scaling = config.window_scaling
+            self.rcv_scale = self.own_scale()
         options = TcpOptions(
-            mss=self.stack.mss(self.family),
-            window_scale=(
-                self.own_scale() if (config.window_scaling if opening else self.rcv_scale) else None
-            ),
+            mss=self.own_mss(),
+            window_scale=self.rcv_scale if self.scaling else None,
             sack_permitted=config.sack if opening else self.sack_ok,
             timestamp=(self.ts_now(now), 0 if opening else self.ts_recent) if self.timestamps else None,
         )
@@ -178,11 +191,14 @@ class Leaving:
             window = 65535
         ack = receiver.rcv_nxt & 0xFFFFFFFF if flags & ACK else 0
         address_sum = self._address_sum
+        policy = self.policy
         if self.timestamps:
             length += 32
             headers = family.tcp_frame_with_timestamp.pack(
                 vnet,
-                family.head(length, address_sum),
+                family.head(length, address_sum)
+                if policy is None
+                else policy.head(family, length, address_sum),
                 self._reverse,
                 seq & 0xFFFFFFFF,
                 ack,
@@ -198,7 +214,9 @@ class Leaving:
             length += 20
             headers = family.tcp_frame.pack(
                 vnet,
-                family.head(length, address_sum),
+                family.head(length, address_sum)
+                if policy is None
+                else policy.head(family, length, address_sum),
                 self._reverse,
                 seq & 0xFFFFFFFF,
                 ack,
@@ -213,17 +231,17 @@ class Leaving:
 
     def _emit_bare(self, seq: int, ack: int, flags: int, window: int, options: bytes) -> None:
         """Send a segment without text, with the given options."""
-        family = self.family
+        family, address_sum, policy = self.family, self._address_sum, self.policy
         length = HEADER_LENGTH + len(options)
         headers = family.tcp_frame.pack(
             family.tcp_vnet,
-            family.head(length, self._address_sum),
+            family.head(length, address_sum) if policy is None else policy.head(family, length, address_sum),
             self._reverse,
             seq & 0xFFFFFFFF,
             ack & 0xFFFFFFFF,
             length << 10 | flags,
             window,
-            (self._address_sum + 6 + length) % 0xFFFF,
+            (address_sum + 6 + length) % 0xFFFF,
             0,
         )
         self.stack.emit((headers + options,))

@@ -48,6 +48,7 @@ class Sender:
 
     __slots__ = (
         "cc",
+        "corked",
         "duplicate_acks",
         "emit",
         "fin_queued",
@@ -94,6 +95,8 @@ class Sender:
         self.emit = emit
         self.limit = limit
         self.no_delay = True
+        """Whether a small segment may leave while others are in flight; never while `corked`."""
+        self.corked = False
         self.queue: deque[Data] = deque()
         self.queued = 0
         self.inflight: deque[Sent] = deque()
@@ -143,7 +146,11 @@ class Sender:
             or length > self.super_segment
             or in_flight > self.snd_wnd
             or in_flight > self.cc.cwnd
-            or (not self.no_delay and length % self.mss and (in_flight > length or length > self.mss))
+            or (
+                not self.no_delay
+                and length % self.mss
+                and (self.corked or in_flight > length or length > self.mss)
+            )
         ):
             self.enqueue(data)
             self.output(now)
@@ -191,12 +198,14 @@ class Sender:
             timers[PERSIST] = now + self.rtt.rto
 
     def _held_tail(self, length: int, flight: int) -> int:
-        """How much of the next `length` bytes waits because of Nagle's algorithm, RFC 9293 §3.7.4: what does not fill
-        a segment at the end of all there is, while anything before it is unacknowledged."""
+        """How much of the next `length` bytes waits for more: what does not fill a segment at the end of all there is,
+        while anything before it is unacknowledged (Nagle's algorithm, RFC 9293 §3.7.4) or the connection is corked."""
         tail = length % self.mss
-        if self.fin_queued or self.queued > length or not (flight or length > tail):
+        if self.fin_queued or self.queued > length:
             return 0
-        return tail
+        if self.corked:  # but for what has left before, and for a buffer that cannot fill a segment
+            return tail if self.snd_nxt == self.snd_max and self.space > 0 else 0
+        return tail if flight or length > tail else 0
 
     def transmit(self, data: Data, length: int, now: float) -> None:
         """Put the next `length` bytes on the wire, and the FIN if it is queued and they are the last."""

@@ -54,6 +54,12 @@ TO_BE_RESET = frozenset(
 )
 """States in which ABORT sends a RST, RFC 9293 §3.10.5: in the others the peer is gone or not yet there."""
 
+CARRYING = frozenset({State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2, State.CLOSE_WAIT})
+"""Connections on which silence may mean that the peer is gone."""
+
+FIN_UNACKNOWLEDGED = frozenset({State.SYN_RECEIVED, State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK})
+"""States of a closed connection whose peer may not have everything yet."""
+
 OPENING = frozenset({State.SYN_SENT, State.SYN_RECEIVED})
 """The handshake is under way."""
 

@@ -18,5 +18,5 @@ PERSIST: Final = 1
 DELAYED_ACK: Final = 2
 """RFC 9293 §3.8.6.3."""
 LINGER: Final = 3
-"""The end of FIN-WAIT-2 of a connection its owner closed."""
+"""The end of FIN-WAIT-2 of a connection its owner closed; with options (policy.py) whatever they limit next."""
 COUNT: Final = 4
