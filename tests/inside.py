@@ -72,6 +72,10 @@ class Inside:
         while (event := self.stack.poll_event()) is not None:
             self.events.append(event)
 
+    def emit(self, frame: bytes) -> None:
+        """Send what the kernel itself would not."""
+        self._device.write((frame,))
+
     def connect(self, port: int = 80, source_port: int = 40000, host: bytes = THERE) -> Connection:
         return self.stack.connect(HERE, source_port, host, port, time.monotonic())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import os
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -29,10 +30,12 @@ from tunsmith.errors import (
 )
 from tunsmith.relay.report import FlowRecord
 from tunsmith.stack.events import DatagramError, Established, PeerClosed
+from tunsmith.stack.tcp.segments import bare_segment
 from tunsmith.stack.tcp.state import State
 from tunsmith.wire.dns_stream import frame
 from tunsmith.wire.icmp import IcmpError
 from tunsmith.wire.ip import IPV4
+from tunsmith.wire.tcp import RST
 
 QUERY = bytes.fromhex("123401000001000000000000") + b"\3www\7example\4test\0" + bytes((0, 1, 0, 1))
 
@@ -77,6 +80,8 @@ class Bench:
 
 @pytest_asyncio.fixture
 async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    """An engine at work. Afterwards it has left nothing in the event loop, and no descriptor."""
+    before = descriptors()
     clock, notes, upstream = Clock(), Notes(), Upstream()
     monkeypatch.setattr(tunsmith.engine, "SWEEP", 0.001)
     ours, theirs = MemoryDevice.pair()
@@ -88,6 +93,15 @@ async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     yield Bench(engine, inside, upstream, notes, clock, ours)
     engine.close()
     inside.close()
+    upstream.close()
+    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, "the end of all tasks")
+    assert descriptors() == before
+
+
+def descriptors() -> list[str]:
+    """What the open descriptors of this process lead to."""
+    places = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+    return sorted(os.readlink(place) for place in places if os.path.islink(place))
 
 
 async def swept(bench: Bench, ahead: float) -> None:
@@ -121,6 +135,20 @@ async def test_failed_dial_is_told_as_the_error_it_was(bench: Bench, error: Dial
     connection = bench.inside.connect()
     await until(lambda: bench.inside.closed(connection))
     assert bench.inside.closed(connection) == [told]
+
+
+async def test_dial_is_given_up_with_the_application(bench: Bench) -> None:
+    """By RST before there is an answer."""
+    bench.upstream.silent = True
+    connection = bench.inside.connect()
+    await until(lambda: bench.engine.dials.waiting)
+    [request] = bench.engine.dials.waiting
+    reset = bare_segment(IPV4, request.key, (request.isn + 1) & 0xFFFFFFFF, 0, RST)
+    bench.inside.emit(reset)
+    await until(lambda: bench.upstream.given_up)
+    assert bench.notes.outcomes == ["given up"]
+    assert not bench.engine.dials.waiting
+    assert not bench.inside.closed(connection)
 
 
 async def test_dial_without_an_answer_ends_after_its_limit(bench: Bench) -> None:
@@ -438,6 +466,23 @@ async def test_fault_in_a_handler_costs_its_packet_alone(
     await until(lambda: Established(second) in bench.inside.events)
     assert errors == ["OSError('a fault')"]
     assert not bench.notes.notices
+
+
+async def test_however_many_packets_fail_the_device_is_read_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = caught(asyncio.get_running_loop())
+
+    def broken(*_: object) -> None:
+        raise ValueError("a fault")
+
+    with monkeypatch.context() as broken_for_now:
+        broken_for_now.setattr(bench.engine.book, "enter", broken)
+        for port in range(100):
+            bench.inside.connect(source_port=50000 + port)
+        await until(lambda: len(errors) >= 100)
+    connection = bench.inside.connect(source_port=40000)
+    await until(lambda: Established(connection) in bench.inside.events)
 
 
 @pytest.mark.parametrize("at_once", [True, False])

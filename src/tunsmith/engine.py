@@ -127,7 +127,7 @@ class Engine:
     # --- life ---
 
     async def start(self) -> None:
-        """Learn what the upstream can do and begin. Raises DialError where it can do nothing, UsageError where
+        """Ask the upstream what it can do, and begin. Raises DialError where it can do nothing, UsageError where
         a port cannot be published; the engine is closed then, as it is when this is cancelled."""
         self._loop = asyncio.get_running_loop()
         self.poller = Poller(self._loop)
@@ -237,8 +237,13 @@ class Engine:
                 except OSError as error:
                     self._on_device_lost(error)
                     break
-                receive_frame(buffer, length, now)
-        finally:  # what a handler raises costs its packet, nothing else
+                try:
+                    receive_frame(buffer, length, now)
+                except Exception as error:  # what a handler raises costs its packet, nothing else
+                    self._loop.call_exception_handler(
+                        {"message": f"a packet was lost: {error!r}", "exception": error}
+                    )
+        finally:
             stack.end_batch(now)
             self.udp.flush()
 

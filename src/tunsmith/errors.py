@@ -13,7 +13,8 @@
         ├── DialProhibited    a policy (ours, the proxy's, the kernel's) forbids it
         ├── DialUnsupported   the upstream cannot carry this kind of traffic
         └── ProxyError        the proxy itself failed or answered nonsense
-            └── ProxyAuthFailed
+            ├── ProxyAuthFailed
+            └── ProxySilent
 
 Messages are one line: what is wrong, where, what to do.
 """
@@ -97,3 +98,7 @@ class ProxyError(DialError):
 
 class ProxyAuthFailed(ProxyError):
     """The proxy did not take our credentials."""
+
+
+class ProxySilent(ProxyError):
+    """The proxy did not answer in time, where it needed nobody else for its answer."""

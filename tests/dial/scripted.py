@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -176,3 +177,9 @@ def datagrams_of(batch: tuple[bytes, int, Target]) -> list[bytes]:
     """The single datagrams in what `receive` gave."""
     data, size, _ = batch
     return [data[at : at + size] for at in range(0, len(data), size)] if size else [data]
+
+
+def put_elsewhere(descriptor: int) -> None:
+    """From now on `descriptor` is no socket any more: whatever it is asked for fails, again and again."""
+    with open("/dev/null") as nothing:
+        os.dup2(nothing.fileno(), descriptor, inheritable=False)

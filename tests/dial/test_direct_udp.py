@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from tests.dial.scripted import arrived, at, datagrams_of, readable, received, udp_socket
+from tests.dial.scripted import arrived, at, datagrams_of, put_elsewhere, readable, received, udp_socket
 from tunsmith.dial.base import DatagramFault
 from tunsmith.dial.direct import DirectDialer
 from tunsmith.dial.udp import HELD, MAX_SEGMENTS, UDP_SEGMENT
@@ -118,6 +118,13 @@ async def test_fault_of_one_peer_does_not_disturb_the_others(host: str, datagram
         peer.sendto(b"answer", (ours.host, ours.port))
         assert await received(datagrams) == (b"answer", 0, at(peer))
         assert [fault.target for fault in datagrams.faults()] == [closed] * 3
+
+
+async def test_socket_that_fails_for_good_is_given_up(datagrams) -> None:
+    """Errors of single datagrams are passed over, but not for ever."""
+    put_elsewhere(datagrams.fileno())
+    with pytest.raises(OSError, match="Socket operation on non-socket"):
+        datagrams.receive()
 
 
 async def test_datagram_too_large_for_ip_is_an_error_of_its_own(host: str, datagrams) -> None:

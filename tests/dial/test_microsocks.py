@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,7 +15,7 @@ from tests.dial.scripted import Client, closed_port, scripted
 from tunsmith.dial.base import Stream
 from tunsmith.dial.credentials import Credentials
 from tunsmith.dial.socks import SocksDialer
-from tunsmith.errors import DialRefused, ProxyAuthFailed
+from tunsmith.errors import DialRefused, DialUnsupported, ProxyAuthFailed
 from tunsmith.flow import Target
 
 pytestmark = pytest.mark.skipif(not shutil.which("microsocks"), reason="needs microsocks")
@@ -56,6 +57,8 @@ async def test_connect_by_address_and_by_name() -> None:
     async with microsocks() as proxy, scripted(answer) as target:
         dialer = SocksDialer(proxy)
         await dialer.start()
+        with pytest.raises(DialUnsupported):
+            await dialer.open_datagrams(socket.AF_INET)
         assert not dialer.carries_udp
         assert await ask(await dialer.open_stream(target)) == b"cba"
         by_name = await dialer.open_stream(Target("localhost", target.port))

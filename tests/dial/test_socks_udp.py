@@ -17,6 +17,7 @@ from tests.dial.scripted import (
     arrived,
     at,
     datagrams_of,
+    put_elsewhere,
     readable,
     received,
     scripted,
@@ -26,7 +27,7 @@ from tunsmith.dial.base import Datagrams
 from tunsmith.dial.socks import SocksDialer
 from tunsmith.dial.socks_udp import SocksDatagrams
 from tunsmith.dial.udp import MAX_SEGMENTS, UDP_SEGMENT
-from tunsmith.errors import DialError, DialProhibited, DialUnsupported, ProxyError
+from tunsmith.errors import DialError, DialProhibited, DialUnsupported, ProxyError, ProxySilent
 from tunsmith.flow import Target
 from tunsmith.testing.socks_server import SocksServer
 from tunsmith.wire import socks5
@@ -76,8 +77,8 @@ async def test_one_association_reaches_both_families_and_names(host: str) -> Non
     async with SocksServer(host, hosts={"name.test": "127.0.0.1"}) as server:
         dialer = SocksDialer(Target(server.host, server.port))
         await dialer.start()
-        assert dialer.carries_udp
         datagrams = await dialer.open_datagrams(V4)
+        assert dialer.carries_udp
         with udp_socket("127.0.0.1") as four, udp_socket("::1") as six, udp_socket("127.0.0.1") as named:
             name = Target("name.test", at(named).port)
             for peer, target in ((four, at(four)), (six, at(six)), (named, name)):
@@ -272,6 +273,13 @@ async def test_relay_port_that_closes_does_not_end_the_association() -> None:
             await received(datagrams)
 
 
+async def test_socket_that_fails_for_good_is_given_up() -> None:
+    async with associated() as (datagrams, _, _):
+        put_elsewhere(datagrams.fileno())
+        with pytest.raises(OSError, match="Socket operation on non-socket"):
+            datagrams.receive()
+
+
 async def test_peers_without_number_are_forgotten_not_kept() -> None:
     async with associated() as (datagrams, relay, _):
         client = await greeted(datagrams, relay)
@@ -312,14 +320,42 @@ async def stay_silent(client: Client) -> None:
     await client.until_end()
 
 
-@pytest.mark.parametrize("script", [refusing(7), refusing(2), refusing(1), hang_up, stay_silent])
-async def test_proxy_without_udp_is_found_out_at_the_start(script: Script) -> None:
+@pytest.mark.parametrize("script", [refusing(7), refusing(2), refusing(1), hang_up])
+async def test_proxy_without_udp_is_found_out_before_the_first_datagram(script: Script) -> None:
     async with scripted(script) as proxy:
-        dialer = SocksDialer(proxy, handshake_timeout=0.2)
+        dialer = SocksDialer(proxy)
         await dialer.start()
-        assert not dialer.carries_udp
         with pytest.raises(DialUnsupported, match="carries no UDP"):
             await dialer.open_datagrams(V4)
+        assert not dialer.carries_udp
+
+
+async def test_proxy_that_is_silent_about_udp_holds_up_udp_alone_and_is_blamed_for_it() -> None:
+    async with scripted(stay_silent) as proxy:
+        dialer = SocksDialer(proxy, handshake_timeout=0.2)
+        await dialer.start()
+        assert dialer.carries_udp, "nobody knows yet, and nobody waits"
+        for _ in range(2):
+            with pytest.raises(ProxySilent, match=r"no answer to UDP ASSOCIATE within 0\.2 s"):
+                await dialer.open_datagrams(V4)
+        assert not dialer.carries_udp
+
+
+async def test_question_about_udp_ends_with_the_dialer() -> None:
+    """Also where it has not even been asked yet."""
+    hung_up = asyncio.Event()
+
+    async def script(client: Client) -> None:
+        await client.expect(b"\x05\x01\x00")
+        await client.say(b"\x05\x00")
+        await client.until_end()
+        hung_up.set()
+
+    async with scripted(script) as proxy:
+        dialer = SocksDialer(proxy)
+        await dialer.start()
+        dialer.close()
+        await hung_up.wait()
 
 
 @pytest.mark.parametrize(("code", "kind"), [(7, DialUnsupported), (2, DialProhibited), (0, ProxyError)])
@@ -334,4 +370,6 @@ async def test_well_behaved_server_without_udp() -> None:
     async with SocksServer(udp=False) as server:
         dialer = SocksDialer(Target(server.host, server.port))
         await dialer.start()
+        with pytest.raises(DialUnsupported):
+            await dialer.open_datagrams(V4)
         assert not dialer.carries_udp

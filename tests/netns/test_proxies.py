@@ -244,7 +244,8 @@ def test_wrong_password_of_an_http_proxy_shows_with_the_first_flow(caller: Calle
 
 
 def test_proxy_that_trickles_is_waited_for_with_a_limit(caller: Caller) -> None:
-    """Its answer never ends. The probe for UDP gives up after ten seconds, a flow whenever its program does."""
+    """Its answer never ends. A flow is given up whenever its program does that; the question for UDP has ten
+    seconds, in which nobody waits for it."""
     proxy = f"socks5://{HERE}:{ports.TRICKLING}"
     assert caller.client("connect", "www.example.test", 80, 1, options=["--via", proxy]) == "timeout"
 

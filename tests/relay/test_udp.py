@@ -15,6 +15,7 @@ import pytest_asyncio
 from tests.inside import HERE, THERE
 from tunsmith.config import Limits
 from tunsmith.dial.base import DatagramFault, Datagrams, Dialer
+from tunsmith.errors import DialError, DialProhibited, DialUnreachable, DialUnsupported
 from tunsmith.flow import Action, Target, Verdict
 from tunsmith.relay.flows import FlowBook
 from tunsmith.relay.poller import Poller
@@ -68,6 +69,8 @@ class Scene:
 
     def __init__(self) -> None:
         self.port = ScriptedPort()
+        self.fault: DialError | None = None
+        """Why there is no port."""
         self.ended: list[FlowRecord] = []
         self.drops: Counter[str] = Counter()
         self.stack = Stack(StackConfig())
@@ -85,6 +88,8 @@ class Scene:
         self.flow, _ = self.relay.open(IPV4, KEY, PEER, record)
 
     async def open_datagrams(self, family: int) -> Datagrams:
+        if self.fault is not None:
+            raise self.fault
         return self.port
 
     def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
@@ -124,6 +129,35 @@ async def test_datagram_lost_in_a_full_queue_is_counted_and_nobodys_fault(scene:
     assert not scene.told()
     assert scene.drops == {"udp_upstream_full": 1}
     assert scene.flow.record.outcome == "open"
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (DialUnsupported("no UDP at all"), IcmpError.PORT),
+        (DialProhibited("not for you"), IcmpError.PROHIBITED),
+        (DialUnreachable("nowhere"), IcmpError.HOST),
+    ],
+)
+async def test_port_that_cannot_be_opened_is_told_so_that_quic_falls_back(
+    fault: DialError, told: IcmpError
+) -> None:
+    scene = Scene()
+    scene.fault = fault
+    scene.send(b"hello")
+    await scene.relay.dial(scene.flow.mapping)
+    assert scene.told() == [told.code(IPV4)]
+    assert [record.outcome for record in scene.ended] == [f"{told.name.lower()} unreachable"]
+
+
+async def test_port_that_fails_for_good_ends_and_the_next_datagram_gets_another(scene: Scene) -> None:
+    """What came before is delivered; nobody asks it again and again."""
+    scene.port.arrived += [(b"one", 0, PEER), OSError(errno.ENOMEM, "")]
+    scene.ready(1)
+    assert len(list(scene.stack.frames_to_send())) == 1
+    assert scene.port.closed
+    assert [record.outcome for record in scene.ended] == ["upstream failed"]
+    assert not scene.relay.flows
 
 
 async def test_datagram_that_cannot_leave_is_told_as_its_error(scene: Scene) -> None:

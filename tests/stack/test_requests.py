@@ -119,11 +119,14 @@ def test_dropped_and_asked_again() -> None:
 def test_a_reset_takes_the_request_back() -> None:
     other = peer()
     request = other.request()
+    calls: list[bool] = []
+    request.on_cancelled = lambda: calls.append(request.cancelled)
     assert other.send("R", 200_000) == []
     assert other.send("R", 0) == []
     assert other.stack.requests
+    assert not calls
     assert other.send("R", 1) == []
-    assert request.cancelled
+    assert calls == [True]
     assert request.accept(None, other.now) is None
     request.unreachable(IcmpError.HOST, other.now)
     assert other.answers() == []

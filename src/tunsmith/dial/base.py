@@ -56,7 +56,8 @@ class Datagrams(Protocol):
     def receive(self) -> tuple[bytes, int, Target]:
         """Next datagram(s) from one peer: `(data, segment_size, peer)`; `segment_size` 0 means `data` is
         one datagram, otherwise `data` is cut every `segment_size` bytes (UDP_GRO).
-        Raises BlockingIOError when there is none, EOFError when this association is dead."""
+        Raises BlockingIOError when there is none, EOFError when this association is dead, another OSError when
+        the port is of no more use."""
 
     def faults(self) -> Iterable[DatagramFault]:
         """ICMP errors since the last call; empties the error queue."""
@@ -121,12 +122,13 @@ class Dialer(Protocol):
     wants_names: bool
     """True: DNS is answered with fake addresses and names reach `open_stream` as names."""
     carries_udp: bool
-    """False: UDP is refused at once. Settled by `start`."""
+    """False: UDP is refused at once. May turn out only some time after `start`."""
     carries_ping: bool
     """True: ICMP echo may go out through ping sockets of this machine."""
 
     async def start(self) -> None:
-        """Learn what the upstream can do (UDP ASSOCIATE probe). Raises DialError where nothing can work."""
+        """Begin to learn what the upstream can do; as short as can be, for the program waits. Raises DialError
+        where nothing can work."""
 
     async def open_stream(self, target: Target) -> Stream:
         """Connect. Raises DialError; cancellation closes whatever was opened."""

@@ -121,7 +121,7 @@ class Conversation:
 async def patience(
     seconds: float, complaint: str, kind: type[DialError] = DialTimeout
 ) -> AsyncIterator[None]:
-    """Raise `kind`(`complaint`) where the body takes longer: ProxyError where only the proxy can be to blame."""
+    """Raise `kind`(`complaint`) where the body takes longer: ProxySilent where only the proxy can be to blame."""
     try:
         async with asyncio.timeout(seconds):
             yield

@@ -30,6 +30,7 @@ from tunsmith.errors import (
     DialUnsupported,
     ProxyAuthFailed,
     ProxyError,
+    ProxySilent,
     Reach,
     WireError,
 )
@@ -112,7 +113,7 @@ class HttpDialer:
         """Nothing to release."""
 
     async def _connected(self) -> Conversation:
-        async with patience(self._connect_timeout, f"{self.label}: the proxy did not answer", ProxyError):
+        async with patience(self._connect_timeout, f"{self.label}: the proxy did not answer", ProxySilent):
             return await Conversation.open(self._connector, self._address, self.label)
 
     def _failure(self, response: Response, target: Target) -> DialError:

@@ -15,6 +15,7 @@ What a proxy answers becomes what the application sees:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from ipaddress import IPv6Address, ip_address
 
@@ -34,6 +35,7 @@ from tunsmith.errors import (
     DialUnsupported,
     ProxyAuthFailed,
     ProxyError,
+    ProxySilent,
     Reach,
     WireError,
 )
@@ -57,6 +59,8 @@ class SocksDialer:
         "_credentials",
         "_handshake_timeout",
         "_interface",
+        "_no_udp",
+        "_probe",
         "_resolver",
         "carries_udp",
         "label",
@@ -76,6 +80,10 @@ class SocksDialer:
     ) -> None:
         self.label = f"socks5://{address}"
         self.carries_udp = True
+        self._no_udp: DialError | None = None
+        """Why `carries_udp` is False."""
+        self._probe: asyncio.Future[None] | None = None
+        """Finds out whether the proxy carries UDP."""
         self._address = address
         self._credentials = credentials
         self._interface = interface
@@ -85,15 +93,19 @@ class SocksDialer:
         self._answer_timeout = answer_timeout
 
     async def start(self) -> None:
-        """Check that the proxy is there and lets us in (raises DialError, one line for the user), and learn
-        whether it takes UDP ASSOCIATE."""
-        with await self._greeted() as talk:
-            try:
-                await self._associate(talk)
-            except DialError:
-                self.carries_udp = False
-            else:
-                self.carries_udp = True
+        """Check that the proxy is there and lets us in. Raises DialError, one line for the user.
+
+        Whether it takes UDP ASSOCIATE is asked now, too, but not waited for: TCP can begin meanwhile."""
+        talk = await self._greeted()
+        self._probe = asyncio.ensure_future(self._learn_udp(talk))
+        self._probe.add_done_callback(lambda _: talk.close())
+
+    async def _learn_udp(self, talk: Conversation) -> None:
+        try:
+            await self._associate(talk)
+        except DialError as error:
+            self.carries_udp = False
+            self._no_udp = error
 
     async def open_stream(self, target: Target) -> Stream:
         """CONNECT to `target`; see `Dialer.open_stream`."""
@@ -114,7 +126,11 @@ class SocksDialer:
 
     async def open_datagrams(self, family: int) -> Datagrams:
         """A new UDP association, whatever `family`: one carries both, and names. Raises DialError."""
-        if not self.carries_udp:
+        if self._probe is not None:
+            await asyncio.wait([self._probe])
+        if isinstance(self._no_udp, ProxySilent):
+            raise self._no_udp
+        if self._no_udp is not None:
             raise DialUnsupported(f"{self.label}: the proxy carries no UDP")
         with await self._greeted() as talk:
             relay = await self._relay(talk, await self._associate(talk))
@@ -126,11 +142,13 @@ class SocksDialer:
         raise DialUnsupported(f"{self.label} carries no ping")
 
     def close(self) -> None:
-        """Nothing to release."""
+        """See `Dialer.close`."""
+        if self._probe is not None:
+            self._probe.cancel()
 
     async def _greeted(self) -> Conversation:
         """A new connection on which the proxy knows who we are."""
-        async with patience(self._handshake_timeout, f"{self.label}: the proxy did not answer", ProxyError):
+        async with patience(self._handshake_timeout, f"{self.label}: the proxy did not answer", ProxySilent):
             talk = await Conversation.open(self._connector, self._address, self.label)
             try:
                 await self._authenticate(talk)
@@ -160,7 +178,7 @@ class SocksDialer:
 
     async def _associate(self, talk: Conversation) -> socks5.Address:
         complaint = f"{self.label}: no answer to UDP ASSOCIATE"
-        async with patience(self._handshake_timeout, complaint, ProxyError):
+        async with patience(self._handshake_timeout, complaint, ProxySilent):
             # Our own address as the proxy sees it is unknown, hence zero (RFC 1928 §7).
             await talk.say(socks5.request(Command.UDP_ASSOCIATE, "0.0.0.0", 0))
             code, bound = await talk.hear(socks5.parse_reply)

@@ -25,6 +25,7 @@ from tunsmith.dial.base import DatagramFault
 from tunsmith.dial.udp import (
     CONTROL_SIZE,
     DATAGRAM_SIZE,
+    ERRORS,
     MAX_SEGMENTS,
     NOT_SEGMENTABLE,
     PEERS,
@@ -88,6 +89,7 @@ class SocksDatagrams:
 
     def receive(self) -> Batch:
         """See `Datagrams.receive`."""
+        errors = 0
         while not self._batches:
             try:
                 data, control, _, _ = self._sock.recvmsg(DATAGRAM_SIZE, CONTROL_SIZE)
@@ -96,7 +98,8 @@ class SocksDatagrams:
                     raise EOFError("the proxy ended the UDP association") from None
                 raise
             except OSError:
-                if self._sock.fileno() < 0:
+                errors += 1
+                if errors > ERRORS:
                     raise
                 continue  # an ICMP error from the proxy's machine; its TCP connection decides
             if data:

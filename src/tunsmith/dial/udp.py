@@ -45,6 +45,8 @@ RECEIVE_BUFFER = 4 << 20
 SEND_BUFFER = 1 << 20
 PEERS = 1024
 """Peers remembered per port, to save making a `Target` for each datagram."""
+ERRORS = 64
+"""Errors in a row that may be about datagrams sent before; more are about the socket itself."""
 HELD = 16
 """Datagrams kept per port while the name they go to is looked up."""
 
@@ -153,20 +155,22 @@ class DirectDatagrams:
 
     def receive(self) -> tuple[bytes, int, Target]:
         """See `Datagrams.receive`."""
+        errors = 0
         while True:
             try:
                 data, control, _, address = self._sock.recvmsg(DATAGRAM_SIZE, CONTROL_SIZE)
+                break
             except BlockingIOError:
                 raise
             except OSError:
                 # The errno of an ICMP error that `faults` tells in full; reading it here has cleared it.
-                if self._sock.fileno() < 0:
+                errors += 1
+                if errors > ERRORS:
                     raise
-                continue
-            peer = self._peers.get(address) or self._meet(address)
-            if control:
-                return data, int.from_bytes(control[0][2], sys.byteorder), peer
-            return data, 0, peer
+        peer = self._peers.get(address) or self._meet(address)
+        if control:
+            return data, int.from_bytes(control[0][2], sys.byteorder), peer
+        return data, 0, peer
 
     def faults(self) -> Iterator[DatagramFault]:
         """See `Datagrams.faults`."""

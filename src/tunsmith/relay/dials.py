@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tunsmith.wire.icmp import IcmpError
 
 AT_ONCE = 1024
-"""Flows waiting for their upstream at a time. Of a program that gave up waiting nothing is heard, so when
+"""Flows waiting for their upstream at a time. Of a program that gave up waiting Linux rarely says a word, so when
 there are more, the oldest is the one to forget: a scan past silent hosts must not hide the others."""
 
 
@@ -68,6 +68,7 @@ class Dials:
             self.give_up(next(iter(self.waiting)), "given up", None)
         task = asyncio.ensure_future(opening)
         self.waiting[request] = Dial(record, task)
+        request.on_cancelled = partial(self.give_up, request, "given up", None)
         task.add_done_callback(partial(self._on_dialed, request))
 
     def _on_dialed(self, request: FlowRequest, task: asyncio.Future[Stream]) -> None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import select
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 
 IN = select.EPOLLIN
 OUT = select.EPOLLOUT
@@ -27,12 +29,17 @@ EVENTS = 256
 
 class Poller:
     """Calls `handler(events)` for every descriptor that is ready; `events` may hold EPOLLERR and EPOLLHUP
-    unasked, which reading or writing then explains. Level-triggered."""
+    unasked, which reading or writing then explains. Level-triggered.
+
+    What a handler raises goes to the loop's exception handler and is not felt by the others. One that raises in
+    ROUNDS looks in a row would do so for ever: it is not called again."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
+        self._faults: Counter[int] = Counter()
+        """Of the present looks, by descriptor."""
         loop.add_reader(self._epoll.fileno(), self._run)
 
     def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
@@ -61,6 +68,8 @@ class Poller:
 
     def _run(self) -> None:
         handlers = self._handlers
+        if self._faults:
+            self._faults.clear()
         for _ in range(ROUNDS):
             ready = self._epoll.poll(0, EVENTS)
             if not ready:
@@ -70,9 +79,17 @@ class Poller:
                 if handler is not None:
                     try:
                         handler(events)
-                    except Exception as error:  # a fault of one flow must not be felt by the others
-                        self._loop.call_exception_handler(
-                            {"message": f"a flow handler failed: {error!r}", "exception": error}
-                        )
+                    except Exception as error:
+                        self._on_fault(fd, error)
             if self._epoll.closed:
                 return
+
+    def _on_fault(self, fd: int, error: Exception) -> None:
+        self._faults[fd] += 1
+        message = f"a flow handler failed: {error!r}"
+        if self._faults[fd] == ROUNDS and fd in self._handlers:
+            del self._handlers[fd]
+            with suppress(OSError):  # its last act may have been to close
+                self._epoll.unregister(fd)
+            message += ", again and again: it is not called any more"
+        self._loop.call_exception_handler({"message": message, "exception": error})

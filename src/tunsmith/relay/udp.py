@@ -15,6 +15,7 @@ from functools import partial
 from tunsmith.config import Limits
 from tunsmith.dial.base import Dialer
 from tunsmith.dial.errnos import CONGESTED, dial_error
+from tunsmith.errors import DialUnsupported
 from tunsmith.flow import Target
 from tunsmith.relay.faults import dial_failure, icmp_for, outcome_of, words_for
 from tunsmith.relay.flows import FlowBook
@@ -79,8 +80,10 @@ class UdpRelay:
             datagrams = await self._dialer.open_datagrams(family)
         except Exception as fault:
             error = dial_failure(fault, "UDP")
+            # No UDP at all is a closed port, not a protocol that is missing: QUIC falls back from that.
+            meaning = None if isinstance(error, DialUnsupported) else icmp_for(error)
             for flow in mapping.flows.values():
-                self._refuse(flow, icmp_for(error) or IcmpError.PORT)
+                self._refuse(flow, meaning or IcmpError.PORT)
             self.end(mapping, outcome_of(error))
             self._book.complain(error)
             return
@@ -170,7 +173,7 @@ class UdpRelay:
         peer: Target | None = None
         held: list[bytes] = []
         size = held_bytes = 0
-        over = False
+        over = ""
         try:
             for _ in range(RECEIVES):
                 data, segment_size, source = receive()
@@ -197,13 +200,14 @@ class UdpRelay:
         except BlockingIOError:
             pass
         except EOFError:
-            over = True
+            over = "proxy closed the association"
         except OSError:
-            self._drops["udp_receive_failed"] += 1
+            over = "upstream failed"
+            self._drops["udp_upstream_failed"] += 1
         if held:
             self._deliver(mapping, peer, held, size)
         if over:
-            self.end(mapping, "proxy closed the association")
+            self.end(mapping, over)
             return
         for fault in datagrams.faults():
             self._on_fault(mapping, fault.target, fault.icmp_type, fault.icmp_code, fault.mtu)

@@ -6,6 +6,7 @@ SYN-ACK, RST, an ICMP error, or silence. Retransmissions of the SYN meanwhile ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tunsmith.wire.icmp import IcmpError
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 
 class FlowRequest:
     """One SYN. Exactly one of `accept`, `refuse`, `unreachable`, `drop` ends it; later calls do nothing.
-    `cancelled` is true once the peer gave up (RST) before an answer."""
+    `cancelled` is true once the peer gave up (RST) before an answer; `on_cancelled`, where it is set, is called
+    then."""
 
-    __slots__ = ("cancelled", "family", "isn", "key", "options", "stack")
+    __slots__ = ("cancelled", "family", "isn", "key", "on_cancelled", "options", "stack")
 
     def __init__(self, stack: Stack, family: IpFamily, key: bytes, isn: int, options: TcpOptions) -> None:
         self.stack = stack
@@ -33,6 +35,7 @@ class FlowRequest:
         """The peer's initial sequence number."""
         self.options = options
         self.cancelled = False
+        self.on_cancelled: Callable[[], None] | None = None
 
     @property
     def source(self) -> tuple[bytes, int]:
