@@ -58,6 +58,17 @@ def os_errors() -> Iterator[None]:
         raise os_error(error.errno, str(error)) from None
 
 
+@contextmanager
+def named_timeout(what: str) -> Iterator[None]:
+    """A bare TimeoutError, as asyncio.timeout raises it, says `what` and ETIMEDOUT."""
+    try:
+        yield
+    except TimeoutError as error:
+        if error.errno is not None:
+            raise
+        raise os_error(errno.ETIMEDOUT, what) from None
+
+
 class Addresses:
     """The addresses of one host, each with the network that it is in."""
 

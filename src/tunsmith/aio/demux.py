@@ -1,4 +1,5 @@
-"""Who gets what arrives at a stack: servers by address and port, then whoever listens to any destination.
+"""Who gets what arrives at a stack and no listener of its own takes: flows here, datagrams in udp.py, pings in
+pings.py.
 
 It is the handler of the pure stack, and the workshop of transports, so that the stack's end can find them all.
 """
@@ -11,7 +12,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from tunsmith.aio.address import Addresses, os_error, os_errors
+from tunsmith.aio.pings import Pings
 from tunsmith.aio.transport import Transport
+from tunsmith.aio.udp import DatagramPorts
 
 if TYPE_CHECKING:
     from tunsmith.aio.flows import Flows
@@ -29,15 +32,21 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 class Demultiplexer:
     """Handler of `stack`, which belongs to `addresses`. Used between `start` and `close` of its owner."""
 
-    stack: Stack
-
     def __init__(self, addresses: Addresses, clock: Callable[[], float]) -> None:
+        self.stack: Stack
         self.addresses = addresses
         self.clock = clock
         self.loop: asyncio.AbstractEventLoop
         self.transports: set[Transport] = set()
         self.servers: set[Server] = set()
+        self.datagrams = DatagramPorts(addresses, clock, self._open_or_shut)
+        self.pings = Pings(addresses, clock, self._open_or_shut)
         self._flows: dict[int, Flows] = {}
+
+    def serve(self, stack: Stack) -> None:
+        """Be the handler of `stack`, which was made with this."""
+        self.stack = self.datagrams.stack = self.pings.stack = stack
+        stack.ping_handler = self.pings
 
     # --- transports ---
 
@@ -106,14 +115,17 @@ class Demultiplexer:
 
     def _open_or_shut(self) -> None:
         """Hear what goes to others only while somebody wants it."""
-        self.stack.addresses = None if self._flows else self.addresses.packed
+        everything = bool(self._flows) or self.datagrams.hears_all or self.pings.hears_all
+        self.stack.addresses = None if everything else self.addresses.packed
 
-    def close(self) -> None:
-        """No more listeners."""
+    def close(self, error: OSError | None = None) -> None:
+        """No more listeners; `error` is why, if it is a fault."""
         for flows in list(self._flows.values()):
-            flows.close()
+            flows.close(error)
         for server in list(self.servers):
             server.close()
+        self.datagrams.close(error)
+        self.pings.close(error)
 
     # --- what arrives: StackHandler ---
 
@@ -128,11 +140,10 @@ class Demultiplexer:
             request.drop()
 
     def on_datagram(self, family: IpFamily, key: bytes, data: memoryview, segment_size: int) -> None:
-        pass
+        self.datagrams.on_datagram(family, key, data, segment_size)
 
     def on_datagram_error(self, error: DatagramError) -> None:
-        pass
+        self.datagrams.on_datagram_error(error)
 
     def on_echo(self, echo: Echo) -> None:
-        if echo.destination in self.addresses.packed:
-            self.stack.send_echo_reply(echo)
+        self.pings.on_echo(echo)

@@ -118,11 +118,14 @@ class Flows:
             protocol_factory, lambda transport: request.accept(transport, self._demux.clock())
         )
 
-    def close(self) -> None:
-        """Take no more. What was not answered is refused. Idempotent."""
+    def close(self, error: OSError | None = None) -> None:
+        """Take no more, and end iteration, by `error` where there is one. What was not answered is refused.
+        Idempotent."""
+        if self._inbox.closed:
+            return
         self._demux.remove_flows(self._port)
         now = self._demux.clock()
-        self._inbox.close()
+        self._inbox.close(error)
         for request in self._unanswered:
             request.refuse(now)
         self._unanswered.clear()

@@ -20,9 +20,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from tunsmith.aio.address import Addresses, HostPort, check_port, os_error, pack, unpack
+from tunsmith.aio.address import Addresses, HostPort, check_port, named_timeout, os_error, pack, unpack
+from tunsmith.aio.datagrams import QUEUE, DatagramEndpoint, DatagramTransport
 from tunsmith.aio.demux import Demultiplexer, P
 from tunsmith.aio.flows import Flows
+from tunsmith.aio.pings import QUEUE as PING_QUEUE
+from tunsmith.aio.pings import PingEndpoint
 from tunsmith.aio.pump import Pump
 from tunsmith.aio.server import Server
 from tunsmith.aio.streams import LIMIT, Client, Streams, open_streams, serving
@@ -35,13 +38,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tunsmith.aio.transport import Transport
+    from tunsmith.aio.udp import DatagramPort
 
 BACKLOG = 128
 LINGER = 5.0
 """Seconds that the end of a stack waits for what its closed connections have still to deliver."""
 
 Host = str | Sequence[str] | None
-T = TypeVar("T")
+D = TypeVar("D", bound=asyncio.DatagramProtocol)
 
 
 class Stack:
@@ -78,7 +82,7 @@ class Stack:
             handler=self._demux,
         )
         """The stack itself, sans I/O: its tables, timers and counts."""
-        self._demux.stack = self.pure
+        self._demux.serve(self.pure)
         self._state = "new"
 
     # --- life ---
@@ -117,7 +121,8 @@ class Stack:
         finally:
             self._pump.stop()
             for connection in list(self.pure.connections.values()):
-                connection.abort(self._pump.now())
+                if connection.unacknowledged:  # a peer that has everything is not told otherwise
+                    connection.abort(self._pump.now())
             self.device.close()
         await asyncio.sleep(0)  # what was aborted hears of it
 
@@ -127,7 +132,7 @@ class Stack:
 
         def look() -> None:
             waiting = any(connection.unacknowledged for connection in self.pure.connections.values())
-            if not (waiting or self._demux.transports or done.done()):
+            if not (waiting or done.done()):
                 done.set_result(None)
 
         self._pump.on_quiet = look
@@ -140,10 +145,11 @@ class Stack:
 
     def _on_device_lost(self, error: OSError) -> None:
         """The device has gone, and everything with it."""
+        down = os_error(errno.ENETDOWN, f"the device is gone: {error}")
         if self._state == "running":
-            self._demux.close()
+            self._demux.close(down)
         for transport in list(self._demux.transports):
-            transport.abort(os_error(errno.ENETDOWN, f"the device is gone: {error}"))
+            transport.abort(down)
 
     def _running(self) -> Demultiplexer:
         if self._state != "running":
@@ -200,15 +206,11 @@ class Stack:
         demux = self._running()
         destination = pack(host), check_port(port)
         source = self._source(destination[0], local)
-        try:
+        with named_timeout(f"{host} port {port} did not answer within {timeout} s"):
             async with asyncio.timeout(timeout):
                 return await demux.open(
                     protocol_factory, lambda transport: demux.connect(transport, source, destination)
                 )
-        except TimeoutError as error:
-            if error.errno is not None:
-                raise
-            raise os_error(errno.ETIMEDOUT, f"{host} port {port} did not answer within {timeout} s") from None
 
     def _source(self, destination: bytes, local: HostPort | None) -> tuple[bytes, int]:
         if local is None:
@@ -262,3 +264,61 @@ class Stack:
         flows = Flows(demux, check_port(port), backlog)
         demux.add_flows(flows, port)
         return flows
+
+    # --- datagrams ---
+
+    def open_datagram_endpoint(
+        self, host: Host = None, port: int = 0, *, remote: HostPort | None = None, queue: int = QUEUE
+    ) -> DatagramEndpoint:
+        """A UDP port at `host`, as for `create_server`; 0 is any free one. With `remote` it hears and speaks to that
+        end only. `queue` bounds what waits to be received. Raises OSError EADDRINUSE, EADDRNOTAVAIL."""
+        return DatagramEndpoint(self._bind(host, port, remote), queue)
+
+    async def create_datagram_endpoint(
+        self,
+        protocol_factory: Callable[[], D],
+        local_addr: HostPort | None = None,
+        remote_addr: HostPort | None = None,
+    ) -> tuple[DatagramTransport, D]:
+        """A UDP port for an asyncio.DatagramProtocol, as `loop.create_datagram_endpoint` makes one."""
+        host, port = local_addr or (None, 0)
+        bound = self._bind(host, port, remote_addr)
+        protocol = protocol_factory()
+        return DatagramTransport(bound, protocol, asyncio.get_running_loop()), protocol
+
+    def datagrams_any(self, port: int = 0, *, queue: int = QUEUE) -> DatagramEndpoint:
+        """Datagrams to any address, ours or not, and `port` (0: any), that no other endpoint takes. Answer with
+        `endpoint.reply`, which speaks as the address that was spoken to. Raises OSError EADDRINUSE."""
+        return DatagramEndpoint(self._running().datagrams.bind([None], check_port(port), None), queue)
+
+    def _bind(self, host: Host, port: int, remote: HostPort | None) -> DatagramPort:
+        demux = self._running()
+        if remote is None:
+            return demux.datagrams.bind(self._addresses.listening(host), check_port(port), None)
+        peer = pack(remote[0]), check_port(remote[1])
+        own = self._source(peer[0], None if host is None or not isinstance(host, str) else (host, port))
+        return demux.datagrams.bind([own[0]], check_port(port), peer)
+
+    # --- pings ---
+
+    async def ping(
+        self,
+        host: str,
+        *,
+        timeout: float | None = 1.0,
+        size: int = 56,
+        ttl: int = 64,
+        source: str | None = None,
+    ) -> float:
+        """Send one ping with `size` bytes and wait for the answer; returns the round-trip time, in seconds. Raises
+        TimeoutError, or OSError EHOSTUNREACH and its kin where the network says why there is none."""
+        destination = pack(host)
+        own = self._source(destination, None if source is None else (source, 0))[0]
+        with named_timeout(f"no answer from {host} within {timeout} s"):
+            async with asyncio.timeout(timeout):
+                return await self._running().pings.ping(own, destination, size, ttl)
+
+    def open_ping_endpoint(self, *, any_destination: bool = False, queue: int = PING_QUEUE) -> PingEndpoint:
+        """Answer pings oneself, those to our addresses or to any; by default the stack does it. Raises OSError
+        EADDRINUSE where another endpoint does it already."""
+        return self._running().pings.open(any_destination, queue)

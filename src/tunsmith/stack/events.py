@@ -102,6 +102,16 @@ class StackHandler(Protocol):
         """An ICMP error about a datagram of ours."""
 
 
+class PingHandler(Protocol):
+    """The owner of the pings that a stack sends, `Stack.ping_handler`."""
+
+    def on_echo_reply(self, echo: Echo) -> None:
+        """An answer, from whom it says."""
+
+    def on_echo_error(self, echo: Echo, error: IcmpError | None) -> None:
+        """An ICMP error about a ping of ours, as far as it quotes it: without TTL and data."""
+
+
 @dataclass(frozen=True, slots=True)
 class FlowRequested:
     """A SYN asks to be accepted, refused or dropped."""

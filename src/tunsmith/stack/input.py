@@ -15,7 +15,16 @@ from tunsmith.stack.extensions import UNKNOWN_HEADER, Fragment, ParameterProblem
 from tunsmith.stack.reassembly import Reassembler
 from tunsmith.stack.tcp.timers import NEVER
 from tunsmith.wire.checksum import ones_sum, pseudo_sum
-from tunsmith.wire.icmp import ECHO_REQUEST, HEADER_LENGTH, ICMP, IcmpError, build_icmp, is_error, meaning_of
+from tunsmith.wire.icmp import (
+    ECHO_REPLY,
+    ECHO_REQUEST,
+    HEADER_LENGTH,
+    ICMP,
+    IcmpError,
+    build_icmp,
+    is_error,
+    meaning_of,
+)
 from tunsmith.wire.ip import IPV4, IPV6, IpFamily, IpHeader, is_unicast, parse_ip
 from tunsmith.wire.vnet import PLAIN, VNET_HDR_LEN
 
@@ -209,17 +218,9 @@ class Input:
             raise WireError("icmp_checksum")
         icmp_type, code, _, rest = ICMP.unpack_from(message)
         if icmp_type == ECHO_REQUEST[family] and is_unicast(header.destination):
-            self.stack.handler.on_echo(
-                Echo(
-                    family,
-                    header.source,
-                    header.destination,
-                    rest >> 16,
-                    rest & 0xFFFF,
-                    header.ttl,
-                    bytes(message[HEADER_LENGTH:]),
-                )
-            )
+            self.stack.handler.on_echo(_echo(header, rest, message))
+        elif icmp_type == ECHO_REPLY[family] and self.stack.ping_handler is not None:
+            self.stack.ping_handler.on_echo_reply(_echo(header, rest, message))
         elif is_error(family, icmp_type):
             self._receive_error(family, icmp_type, code, rest, message[HEADER_LENGTH:], now)
         else:
@@ -252,6 +253,28 @@ class Input:
             connection.on_icmp_error(FATAL_WHILE_OPENING.get(error, errno.EHOSTUNREACH), seq, mtu, now)
         elif protocol == UDP:
             self.stack.handler.on_datagram_error(DatagramError(family, *family.split(key), error))
+        elif (
+            protocol == family.icmp
+            and quoted[n] == ECHO_REQUEST[family]
+            and self.stack.ping_handler is not None
+        ):
+            rest = int.from_bytes(quoted[n + 4 : n + 8], "big")
+            ends = key[: family.address_length], key[family.address_length : -4]
+            self.stack.ping_handler.on_echo_error(
+                Echo(family, *ends, rest >> 16, rest & 0xFFFF, 0, b""), error
+            )
+
+
+def _echo(header: IpHeader, rest: int, message: memoryview) -> Echo:
+    return Echo(
+        header.family,
+        header.source,
+        header.destination,
+        rest >> 16,
+        rest & 0xFFFF,
+        header.ttl,
+        bytes(message[HEADER_LENGTH:]),
+    )
 
 
 class _UnknownProtocol(WireError):

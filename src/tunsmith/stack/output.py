@@ -110,22 +110,21 @@ class Output:
         )
         self.send_error(family, destination, source, error, quoted, now, mtu)
 
+    def send_echo(self, echo: Echo) -> None:
+        """Send a ping, with the TTL it says; that is ignored for one longer than the MTU. The answer goes to
+        `Stack.ping_handler`."""
+        self._send_echo(echo, ECHO_REQUEST[echo.family], echo.source, echo.destination, echo.ttl)
+
     def send_echo_reply(self, echo: Echo, ttl: int = DEFAULT_TTL) -> None:
         """Answer a ping. `ttl` is ignored for answers longer than the MTU."""
-        packet = build_icmp(
-            echo.family,
-            echo.destination,
-            echo.source,
-            ECHO_REPLY[echo.family],
-            0,
-            echo.identifier << 16 | echo.sequence,
-            echo.data,
-            ttl,
-        )
+        self._send_echo(echo, ECHO_REPLY[echo.family], echo.destination, echo.source, ttl)
+
+    def _send_echo(self, echo: Echo, kind: int, source: bytes, destination: bytes, ttl: int) -> None:
+        family, rest = echo.family, echo.identifier << 16 | echo.sequence
+        packet = build_icmp(family, source, destination, kind, 0, rest, echo.data, ttl)
         if len(packet) > self.config.mtu:
-            header = echo.family.header_length
-            key = echo.destination + echo.source
-            self.send_fragments(echo.family, key + bytes(4), echo.family.icmp, packet[header:])
+            key = source + destination + bytes(4)
+            self.send_fragments(family, key, family.icmp, packet[family.header_length :])
             return
         self.emit((PLAIN, packet))
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tunsmith.stack.config import StackConfig
 from tunsmith.stack.deadlines import Deadlines
-from tunsmith.stack.events import ConnectionHandler, Event, EventQueue, StackHandler
+from tunsmith.stack.events import ConnectionHandler, Event, EventQueue, PingHandler, StackHandler
 from tunsmith.stack.input import Input
 from tunsmith.stack.listener import Listeners
 from tunsmith.stack.opening import Opening
@@ -61,6 +61,8 @@ class Stack(Opening):
         self.queue = EventQueue()
         self.outbox: deque[bytes] = deque()
         self.handler: StackHandler = handler or self.queue
+        self.ping_handler: PingHandler | None = None
+        """Who hears of the answers to pings of ours; None: nobody sends any."""
         device: Emit = emit or self._keep
         self.emit: Emit = device if config.offload else Segmenting(device)
         self.drops: Counter[str] = Counter()

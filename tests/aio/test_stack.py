@@ -1,0 +1,150 @@
+"""Life and death of a stack."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+import tunsmith
+from tests.aio.pair import LEFT, RIGHT, Pair, two_stacks
+from tunsmith.device.base import Buffer
+
+
+async def test_import_costs_nothing_until_it_is_used() -> None:
+    code = "import sys, tunsmith; assert 'asyncio' not in sys.modules; tunsmith.Stack; assert 'asyncio' in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": "src"}, check=False)
+    assert done.returncode == 0
+    with pytest.raises(AttributeError):
+        _ = tunsmith.NoSuchThing
+    for name in dir(tunsmith):
+        assert getattr(tunsmith, name) is not None
+
+
+async def test_addresses_are_checked_at_once() -> None:
+    near, _ = tunsmith.MemoryDevice.pair()
+    with pytest.raises(ValueError, match="300"):
+        tunsmith.Stack(near, ["10.7.0.300/24"])
+    near.close()
+
+
+async def test_a_stack_starts_once_and_is_used_while_it_runs() -> None:
+    near, _ = tunsmith.MemoryDevice.pair()
+    stack = tunsmith.Stack(near, [f"{LEFT[4]}/24"])
+    assert stack.addresses == (f"{LEFT[4]}/24",)
+    with pytest.raises(RuntimeError, match="new"):
+        await stack.open_connection(RIGHT[4], 80)
+    stack.start()
+    with pytest.raises(RuntimeError, match="once"):
+        stack.start()
+    await stack.close()
+    await stack.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        stack.listen_any()
+
+
+async def test_a_stack_that_never_started_closes_its_device() -> None:
+    near, _ = tunsmith.MemoryDevice.pair()
+    await tunsmith.Stack(near, []).close()
+    with pytest.raises(OSError, match="closed"):
+        near.read(memoryview(bytearray(100)))
+
+
+async def test_what_was_closed_is_delivered_before_the_end() -> None:
+    near, far = tunsmith.MemoryDevice.pair()
+    async with tunsmith.Stack(far, [f"{RIGHT[4]}/24"]) as right:
+        heard = asyncio.get_running_loop().create_future()
+
+        async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            heard.set_result(len(await reader.read()))
+            writer.close()
+
+        await right.start_server(hear, None, 80)
+        async with tunsmith.Stack(near, [f"{LEFT[4]}/24"]) as left:
+            _, writer = await left.open_connection(RIGHT[4], 80)
+            writer.write(bytes(2_000_000))
+            writer.close()
+        assert await heard == 2_000_000
+        await right.close(linger=0)  # nobody is left to acknowledge its FIN
+
+
+async def test_what_is_open_is_aborted_at_the_end() -> None:
+    async with two_stacks() as (left, right):
+        await right.start_server(lambda *_: None, None, 80)
+        reader, writer = await left.open_connection(RIGHT[4], 80)
+        pinging = asyncio.create_task(left.ping("10.7.0.77", timeout=None))
+        opening = asyncio.create_task(left.open_connection("10.7.0.77", 80))
+        await asyncio.sleep(0)
+        await left.close()
+        for failed in (reader.read(), pinging, opening):
+            with pytest.raises(ConnectionAbortedError):
+                await failed
+        assert writer.is_closing()
+
+
+async def test_the_end_does_not_wait_for_ever() -> None:
+    near, far = tunsmith.MemoryDevice.pair()
+    async with tunsmith.Stack(far, [f"{RIGHT[4]}/24"]) as right:
+        await right.start_server(lambda *_: None, None, 80)
+        left = tunsmith.Stack(near, [f"{LEFT[4]}/24"])
+        left.start()
+        _, writer = await left.open_connection(RIGHT[4], 80)
+    writer.write(b"nobody is there to acknowledge this")
+    writer.close()
+    await left.close(linger=0.01)
+    assert not left.pure.connections
+
+
+class Mortal:
+    """A device that can go away."""
+
+    def __init__(self, inner: tunsmith.MemoryDevice) -> None:
+        self._inner = inner
+        self.offload, self.mtu, self.lost = inner.offload, inner.mtu, 0
+        self.gone = False
+
+    def fileno(self) -> int:
+        return self._inner.fileno()
+
+    def read(self, buffer: memoryview) -> int:
+        if self.gone:
+            raise OSError(errno.EBADFD, "went away")
+        return self._inner.read(buffer)
+
+    def write(self, parts: tuple[Buffer, ...]) -> None:
+        self._inner.write(parts)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+async def test_a_device_that_goes_takes_everything_with_it() -> None:
+    near, far = tunsmith.MemoryDevice.pair()
+    device = Mortal(near)
+    async with (
+        tunsmith.Stack(far, [f"{RIGHT[4]}/24"]) as right,
+        tunsmith.Stack(device, [f"{LEFT[4]}/24"]) as left,
+    ):
+        await right.start_server(lambda *_: None, None, 80)
+        reader, writer = await left.open_connection(RIGHT[4], 80)
+        flows, datagrams = left.listen_any(), left.open_datagram_endpoint(port=5)
+        device.gone = True
+        right.open_datagram_endpoint().send(b"", (LEFT[4], 5))
+        for ended in (reader.read(), anext(flows), datagrams.receive()):
+            with pytest.raises(OSError, match="went away") as raised:
+                await ended
+            assert raised.value.errno == errno.ENETDOWN
+        assert writer.is_closing()
+
+
+async def test_many_stacks_live_side_by_side(pair: Pair) -> None:
+    async with two_stacks() as other:
+        for left, right in (pair, other):
+            await right.start_server(lambda _, writer: writer.close(), RIGHT[4], 80)
+            reader, writer = await left.open_connection(RIGHT[4], 80)
+            assert await reader.read() == b""
+            writer.close()
