@@ -318,6 +318,19 @@ def test_an_error_about_a_datagram_is_told(family: IpFamily) -> None:
 
 
 @both
+@pytest.mark.parametrize(("told", "mtu"), [(1300, 1300), (0, None)])
+def test_who_sends_datagrams_is_told_how_narrow_the_path_is__rfc1191(
+    family: IpFamily, told: int, mtu: int | None
+) -> None:
+    stack = Stack()
+    quoted = family.header(STACK[family], HOST[family], 17, 20) + b"\0\x35\x13\x88" + bytes(4)
+    stack.receive(build_error(family, HOST[family], STACK[family], TOO_BIG, quoted, told), 1.0)
+    event = stack.poll_event()
+    assert isinstance(event, DatagramError)
+    assert (event.error, event.mtu) == (TOO_BIG, mtu or family.minimum_mtu)
+
+
+@both
 def test_an_error_about_anything_else_is_nothing(family: IpFamily) -> None:
     stack = Stack()
     quoted = family.header(STACK[family], HOST[family], 132, 20) + bytes(20)

@@ -45,6 +45,27 @@ def test_fragments_say_where_they_belong(identification: int, units: int, more: 
     assert parsed.more_fragments is more
 
 
+@given(families, st.integers(0, 255), st.integers(1, 255), st.integers(0, 0xFFFF), st.booleans())
+def test_a_head_with_other_marks_is_that_of_the_header(
+    family: IpFamily, traffic_class: int, ttl: int, identification: int, df: bool
+) -> None:
+    addresses = bytes(range(2 * family.address_length))
+    head = family.marked_head(
+        20, ones_sum(addresses), traffic_class, ttl, identification=identification, df=df
+    )
+    n = family.address_length
+    assert head + addresses == family.header(
+        addresses[:n],
+        addresses[n:],
+        6,
+        20,
+        traffic_class=traffic_class,
+        ttl=ttl,
+        identification=identification,
+        fragment=0x4000 if df else 0,
+    )
+
+
 def test_an_ipv4_header_has_its_checksum_and_is_atomic__rfc6864() -> None:
     assert ones_sum(V4) == 0
     assert V4[4:8] == b"\0\0\x40\0"

@@ -10,6 +10,7 @@ from tunsmith.stack.tcp.congestion import NewReno
 
 if TYPE_CHECKING:
     from tunsmith.stack.tcp.congestion import Congestion
+    from tunsmith.stack.tcp.policy import Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +72,55 @@ class StackConfig:
     """ICMP errors a second and at once, RFC 1812 §4.3.2.8, RFC 4443 §2.4 f."""
     no_delay: bool = True
     """False: Nagle's algorithm (RFC 9293 §3.7.4) for connections that do not say otherwise."""
+    options: Options | None = None
+    """Options of all connections that come without their own."""
+    path_mtu_discovery: bool = True
+    """Learn the MTU of paths from ICMP (RFC 1191, RFC 8201) and from silence (RFC 4821). False: routers may cut
+    what we send over IPv4, and over IPv6 nothing is longer than they must carry."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError that names everything that cannot be."""
+        wrong = [
+            f"{name} is {getattr(self, name)!r}, not between {low} and {high}"
+            for name, (low, high) in _BOUNDS.items()
+            if not low <= getattr(self, name) <= high
+        ]
+        if not 1 <= len(self.isn_secret) <= 64:
+            wrong.append(f"isn_secret has {len(self.isn_secret)} bytes, not 1 to 64")
+        if self.max_rto < max(self.min_rto, self.initial_rto):
+            wrong.append(f"max_rto is {self.max_rto}, less than min_rto or initial_rto")
+        first, last = self.ephemeral_ports
+        if not 1 <= first <= last <= 65535:
+            wrong.append(f"ephemeral_ports is {self.ephemeral_ports}, not a range of ports")
+        wrong += [
+            f"{address!r} in addresses is no packed address"
+            for address in self.addresses
+            if type(address) is not bytes or len(address) not in (4, 16)
+        ]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+
+
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "mtu": (68, 65535),  # RFC 791 §3.2
+    "receive_buffer": (1, 1 << 30),  # what a window of 16 bits and a scale of 14 can tell
+    "send_buffer": (1, 1 << 30),
+    "initial_window": (1, 1000),
+    "initial_rto": (0.001, 3600.0),
+    "min_rto": (0.001, 3600.0),
+    "max_rto": (0.001, 3600.0),
+    "delayed_ack": (0.0, 0.5),  # RFC 9293 §3.8.6.3
+    "retries": (0, 1000),
+    "synack_retries": (0, 1000),
+    "syn_retries": (0, 1000),
+    "time_wait": (0.0, 3600.0),
+    "time_wait_limit": (1, 1 << 24),
+    "fin_wait_2": (0.0, 86400.0),
+    "pending_limit": (0, 1 << 24),
+    "pending_per_source": (0, 1 << 24),
+    "connection_limit": (0, 1 << 24),
+    "challenge_ack_rate": (0.0, 1e9),
+    "refusal_rate": (0.0, 1e9),
+    "icmp_rate": (0.0, 1e9),
+    "icmp_burst": (0.0, 1e9),
+}

@@ -76,7 +76,8 @@ class Echo:
 
 @dataclass(frozen=True, slots=True)
 class DatagramError:
-    """The peer's host reported by ICMP that a datagram we sent from `source` to `destination` failed."""
+    """A host reported by ICMP that a datagram we sent from `source` to `destination` failed. With TOO_BIG `mtu` is
+    what the path carries, headers included (RFC 1191, RFC 8201)."""
 
     family: IpFamily
     source: bytes
@@ -84,6 +85,7 @@ class DatagramError:
     destination: bytes
     destination_port: int
     error: IcmpError | None
+    mtu: int = 0
 
 
 class StackHandler(Protocol):

@@ -239,20 +239,19 @@ class Input:
         addresses_at = n - 2 * family.address_length
         key = bytes(quoted[addresses_at : n + 4])
         error = meaning_of(family, icmp_type, code)
+        mtu = 0
+        if error is IcmpError.TOO_BIG:
+            mtu = (rest & 0xFFFF if family is IPV4 else rest) or family.minimum_mtu
         if protocol == TCP:
             connection = self.stack.connections.get(family.swap(key))
             if connection is None:
                 raise WireError("icmp_no_connection")
             seq = int.from_bytes(quoted[n + 4 : n + 8], "big")
-            mtu = 0
-            if error is IcmpError.TOO_BIG:
-                mtu = rest & 0xFFFF if family is IPV4 else rest
-                mtu = mtu or family.minimum_mtu
-            elif error is None:
+            if error is None:
                 return
             connection.on_icmp_error(FATAL_WHILE_OPENING.get(error, errno.EHOSTUNREACH), seq, mtu, now)
         elif protocol == UDP:
-            self.stack.handler.on_datagram_error(DatagramError(family, *family.split(key), error))
+            self.stack.handler.on_datagram_error(DatagramError(family, *family.split(key), error, mtu))
         elif (
             protocol == family.icmp
             and quoted[n] == ECHO_REQUEST[family]

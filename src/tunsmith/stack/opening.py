@@ -10,6 +10,7 @@ from tunsmith.errors import LocalError
 from tunsmith.stack.listener import Listener
 from tunsmith.stack.output import Output
 from tunsmith.stack.tcp.connection import Connection
+from tunsmith.stack.tcp.policy import Options
 from tunsmith.stack.tcp.state import State
 from tunsmith.wire.ip import family_of, is_unicast
 from tunsmith.wire.tcp import SYN
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from tunsmith.stack.ports import EphemeralPorts
     from tunsmith.stack.request import FlowRequest
     from tunsmith.stack.stack import Stack
-    from tunsmith.stack.tcp.policy import Options
     from tunsmith.stack.tcp.timewait import TimeWaitTable
 
 
@@ -30,6 +30,7 @@ class Opening(Output):
     addresses: frozenset[bytes] | None
     connections: dict[bytes, Connection]
     listeners: Listeners
+    options: Options | None
     ports: EphemeralPorts
     queue: EventQueue
     requests: dict[bytes, FlowRequest]
@@ -104,8 +105,8 @@ class Opening(Output):
             cast("Stack", self), family, key, self.initial_sequence(key, now), -1, handler or self.queue
         )
         connection.state = State.SYN_SENT
-        if options is not None:
-            connection.set_options(options, now)
+        if options is not None or self.options is not None:
+            connection.set_options(options or self.options or Options(), now)
         self.connections[key] = connection
         connection.send_syn(SYN, now)
         return connection

@@ -62,7 +62,13 @@ class Output:
             CHECKSUM_OFFSET,
         )
         addresses = key[: 2 * n]
-        ip = family.header(addresses[:n], addresses[n:], UDP_PROTOCOL, length)
+        if self.config.path_mtu_discovery:
+            ip = family.header(addresses[:n], addresses[n:], UDP_PROTOCOL, length)
+        else:
+            number = self.next_identification(-(-len(data) // (segment_size or length))) & 0xFFFF
+            ip = family.header(
+                addresses[:n], addresses[n:], UDP_PROTOCOL, length, identification=number, fragment=0
+            )
         ports = int.from_bytes(key[2 * n :], "big")
         udp = UDP.pack(
             ports >> 16, ports & 0xFFFF, length, partial(pseudo_sum(addresses, UDP_PROTOCOL, length))
@@ -147,13 +153,19 @@ class Output:
 
     # --- fragments ---
 
+    def next_identification(self, packets: int = 1) -> int:
+        """Of a packet that may be cut on its way, RFC 6864 §4; `packets`: so many that follow each other."""
+        identification = self.fragment_id
+        self.fragment_id = (identification + packets) & 0xFFFFFFFF
+        return identification
+
     def send_fragments(self, family: IpFamily, key: bytes, protocol: int, payload: bytes) -> None:
         """Send a datagram that is longer than the MTU as fragments: RFC 791 §3.2, RFC 8200 §4.5."""
         n = family.address_length
         source, destination = key[:n], key[n : 2 * n]
         extra = 0 if family is IPV4 else 8
         step = (self.config.mtu - family.header_length - extra) // 8 * 8
-        self.fragment_id = identification = (self.fragment_id + 1) & 0xFFFFFFFF
+        identification = self.next_identification()
         for offset in range(0, len(payload), step):
             piece = payload[offset : offset + step]
             more = offset + step < len(payload)

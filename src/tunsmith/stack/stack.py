@@ -26,7 +26,9 @@ from tunsmith.stack.output import Emit, Parts, Segmenting
 from tunsmith.stack.ports import EphemeralPorts, KeyedRandom
 from tunsmith.stack.ratelimit import RateLimit
 from tunsmith.stack.request import FlowRequest
+from tunsmith.stack.states import Entry, states_of
 from tunsmith.stack.tcp.connection import Connection
+from tunsmith.stack.tcp.policy import Options
 from tunsmith.stack.tcp.segments import bare_segment, reset_for
 from tunsmith.stack.tcp.state import State
 from tunsmith.stack.tcp.timewait import TimeWait, TimeWaitTable
@@ -37,8 +39,6 @@ from tunsmith.wire.vnet import GSO_UDP_L4, PLAIN, VNET_HDR_LEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tunsmith.stack.tcp.policy import Options
 
 TCP_PROTOCOL = 6
 UDP_PROTOCOL = 17
@@ -71,6 +71,7 @@ class Stack(Opening):
         self.requests_by_source: dict[bytes, int] = {}
         self.listeners = Listeners()
         random = config.random or KeyedRandom(config.isn_secret)
+        self.fragment_id = int.from_bytes(random(4), "big")  # RFC 7739 §5.1
         self.ports = EphemeralPorts(*config.ephemeral_ports, config.isn_secret, random)
         self.deadlines = Deadlines()
         self.time_waits = TimeWaitTable(config.time_wait_limit)
@@ -78,10 +79,16 @@ class Stack(Opening):
         self.refusals = RateLimit(config.refusal_rate, config.refusal_rate)
         self.icmp_errors = RateLimit(config.icmp_rate, config.icmp_burst)
         self.input = Input(self)
+        self.options = config.options or (None if config.path_mtu_discovery else Options())
+        """Those of connections that come without; None: nothing that needs a policy."""
         self.batching = False
         self.acks_due: list[Connection] = []
         self.addresses = None if config.any_destination else frozenset(config.addresses)
         """The addresses that are ours; None: all of them."""
+
+    def states(self) -> Iterator[Entry]:
+        """All listeners and connections with their states, RFC 9293 §3.3.2."""
+        return states_of(self)
 
     # --- the clock and the wire ---
 
@@ -314,8 +321,8 @@ class Stack(Opening):
                 iss = (record.snd_nxt + 65536) & 0xFFFFFFFF
             self.time_waits.remove(key)
         connection = Connection(self, request.family, key, iss, request.isn, handler)
-        if options is not None:
-            connection.set_options(options, now)
+        if options is not None or self.options is not None:
+            connection.set_options(options or self.options or Options(), now)
         connection.negotiate(request.options)
         connection.start_congestion()
         self.connections[key] = connection

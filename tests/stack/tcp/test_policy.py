@@ -45,7 +45,9 @@ def test_options_are_read_and_set_by_name() -> None:
     other = established(receive_buffer=1000, send_buffer=2000, no_delay=False, fin_wait_2=3.0)
     connection = other.connection
     assert connection.policy is None
-    assert connection.options == Options(receive_buffer=1000, send_buffer=2000, nodelay=False, fin_wait_2=3.0)
+    assert connection.options == Options(
+        receive_buffer=1000, send_buffer=2000, nodelay=False, fin_wait_2=3.0, path_mtu_discovery=True
+    )
     for option, value in {
         "linger": 5.0,
         "keepalive": KEEPALIVE,

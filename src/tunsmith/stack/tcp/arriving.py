@@ -17,7 +17,7 @@ from tunsmith.stack.tcp.leaving import Leaving
 from tunsmith.stack.tcp.state import ON_FIN_ACKED, ON_FIN_RECEIVED, RECEIVING, State
 from tunsmith.stack.tcp.timers import DELAYED_ACK, LINGER, NEVER, PERSIST, RETRANSMIT
 from tunsmith.wire.seq import widen
-from tunsmith.wire.tcp import ACK, FIN, RST, SYN, URG, TcpOptions
+from tunsmith.wire.tcp import ACK, FIN, HEADER_LENGTH, RST, SYN, URG, TcpOptions
 
 if TYPE_CHECKING:
     from tunsmith.stack.tcp.connection import Connection
@@ -386,7 +386,10 @@ class Arriving(Leaving):
             if self.state is not State.SYN_SENT:  # there it has been told
                 self.rcv_scale = self.own_scale()
         self.peer_mss = options.mss or (536 if self.family.version == 4 else 1220)
-        self.set_mss(min(self.peer_mss, self.own_mss()))
+        mss = min(self.peer_mss, self.own_mss())
+        if self.policy is not None and self.family.version == 6 and not self.discovers_path_mtu:
+            mss = min(mss, self.family.minimum_mtu - self.family.header_length - HEADER_LENGTH)  # RFC 8200 §5
+        self.set_mss(mss)
 
     def start_congestion(self) -> None:
         """Begin with the initial window, RFC 6928, once the MSS is known."""

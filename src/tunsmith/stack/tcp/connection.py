@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 CLOSED = State.CLOSED
 UNLIMITED = 1 << 62
+BLACK_HOLE_TIMEOUTS = 3
+"""Timeouts in a row that make smaller segments worth a try, and as many again the smallest."""
+BLACK_HOLE_MSS = 1024
 ESTABLISHED = State.ESTABLISHED
 
 
@@ -131,6 +134,7 @@ class Connection(Readiness):
             send_buffer=self.sender.limit,
             nodelay=config.no_delay if options.nodelay is None else options.nodelay,
             fin_wait_2=config.fin_wait_2 if options.fin_wait_2 is None else options.fin_wait_2,
+            path_mtu_discovery=self.discovers_path_mtu,
         )
 
     def set_options(self, options: Options, now: float) -> None:
@@ -292,7 +296,21 @@ class Connection(Readiness):
             sender.rtt.on_timeout()
             self.send_syn(SYN if self.state is State.SYN_SENT else SYN | ACK, now)
         else:
+            if sender.timeouts >= BLACK_HOLE_TIMEOUTS:
+                self._suspect_black_hole()
             sender.on_retransmit_timeout(now)
+
+    def _suspect_black_hole(self) -> None:
+        """Full segments vanish and nobody says why: perhaps they are too big for a path whose routers must not tell.
+        Try smaller ones, RFC 4821 §7.7, in two steps (Linux tcp_mtu_probing 1)."""
+        sender, family = self.sender, self.family
+        least = family.minimum_mtu - family.header_length - HEADER_LENGTH
+        mss = max(BLACK_HOLE_MSS, least) if sender.timeouts < 2 * BLACK_HOLE_TIMEOUTS else least
+        longest = max((record.end - record.start for record in sender.inflight), default=0)
+        if self.discovers_path_mtu and min(sender.mss, longest) > mss:
+            self.stack.drops["path_mtu_black_hole"] += 1
+            self.set_mss(mss)
+            sender.cc.on_mss(sender.mss)
 
     def on_icmp_error(self, code: int, seq32: int, mtu: int, now: float) -> None:
         """An ICMP error quotes a segment of ours. Ignored unless it quotes something in flight
@@ -303,7 +321,7 @@ class Connection(Readiness):
             return
         opening = self.state in (State.SYN_SENT, State.SYN_RECEIVED)
         if mtu:
-            if opening:
+            if opening or not self.discovers_path_mtu:
                 return  # a SYN is too big for no path
             mss = max(mtu, self.family.minimum_mtu if self.family.version == 6 else 68)
             mss -= self.family.header_length + HEADER_LENGTH

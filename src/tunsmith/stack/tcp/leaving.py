@@ -113,6 +113,12 @@ class Leaving:
         mss = self.stack.mss(self.family)
         return mss if self.policy is None else min(mss, self.policy.options.mss)
 
+    @property
+    def discovers_path_mtu(self) -> bool:
+        """Whether the MTU of the path is looked for; no segment may be cut on its way then."""
+        option = None if self.policy is None else self.policy.options.path_mtu_discovery
+        return self.stack.config.path_mtu_discovery if option is None else option
+
     def set_mss(self, mss: int) -> None:
         """Send segments of `mss` with options, from now on. RFC 9293 §3.7.1: options come out of it."""
         sender = self.sender
@@ -198,7 +204,7 @@ class Leaving:
                 vnet,
                 family.head(length, address_sum)
                 if policy is None
-                else policy.head(family, length, address_sum),
+                else policy.head(self, length, address_sum),
                 self._reverse,
                 seq & 0xFFFFFFFF,
                 ack,
@@ -216,7 +222,7 @@ class Leaving:
                 vnet,
                 family.head(length, address_sum)
                 if policy is None
-                else policy.head(family, length, address_sum),
+                else policy.head(self, length, address_sum),
                 self._reverse,
                 seq & 0xFFFFFFFF,
                 ack,
@@ -235,7 +241,7 @@ class Leaving:
         length = HEADER_LENGTH + len(options)
         headers = family.tcp_frame.pack(
             family.tcp_vnet,
-            family.head(length, address_sum) if policy is None else policy.head(family, length, address_sum),
+            family.head(length, address_sum) if policy is None else policy.head(self, length, address_sum),
             self._reverse,
             seq & 0xFFFFFFFF,
             ack & 0xFFFFFFFF,

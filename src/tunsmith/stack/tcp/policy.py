@@ -18,7 +18,7 @@ from tunsmith.wire.tcp import TIMESTAMP_LENGTH
 
 if TYPE_CHECKING:
     from tunsmith.stack.tcp.connection import Connection
-    from tunsmith.wire.ip import IpFamily
+    from tunsmith.stack.tcp.leaving import Leaving
 
 LARGEST_WINDOW = 65535
 """That fits into the header, before scaling."""
@@ -57,6 +57,8 @@ class Options:
     (RFC 9293 §3.8.3, RFC 5482); instead of the number of retries. Noticed with the first retransmission."""
     fin_wait_2: float | None = None
     """Seconds that a closed connection waits for the peer's FIN."""
+    path_mtu_discovery: bool | None = None
+    """False: see StackConfig."""
     traffic_class: int = 0
     """TOS or traffic class, of which the ECN bits are not the owner's to choose (RFC 3168 §5)."""
     ttl: int = 64
@@ -122,10 +124,16 @@ class Policy:
             self._keepalive_at = self.heard_at + options.keepalive.idle if options.keepalive else NEVER
         self._arm(connection)
 
-    def head(self, family: IpFamily, length: int, address_sum: int) -> bytes:
+    def head(self, connection: Leaving, length: int, address_sum: int) -> bytes:
         """As IpFamily.head, with the traffic class and TTL of the options."""
-        options = self.options
-        return family.marked_head(length, address_sum, options.traffic_class, options.ttl)
+        family, options = connection.family, self.options
+        if connection.discovers_path_mtu:
+            return family.marked_head(length, address_sum, options.traffic_class, options.ttl)
+        packets = length // connection.sender.mss + 1
+        number = connection.stack.next_identification(packets) & 0xFFFF
+        return family.marked_head(
+            length, address_sum, options.traffic_class, options.ttl, identification=number, df=False
+        )
 
     # --- what starts a limit ---
 
