@@ -104,7 +104,7 @@ class Mortal:
 
     def __init__(self, inner: tunsmith.MemoryDevice) -> None:
         self._inner = inner
-        self.offload, self.mtu, self.lost = inner.offload, inner.mtu, 0
+        self.offload, self.mtu, self.lost, self.ethernet = inner.offload, inner.mtu, 0, inner.ethernet
         self.gone = False
 
     def fileno(self) -> int:
