@@ -244,5 +244,5 @@ def test_console_examples_say_what_the_readme_says(tmp_path: Path) -> None:
 def _without_numbers(lines: list[str]) -> list[str]:
     """Sizes, times and ports differ from run to run, and so does the order of flows that end together. So may
     who ends a flow: a program that has all it wanted may be gone before the other side has closed."""
-    masked = (re.sub(r"\d+(\.\d+)?( [KM]iB)?", "N", line) for line in lines)
+    masked = (re.sub(r" *\d+(\.\d+)?( [KM]iB)?", "N", line) for line in lines)
     return sorted(line.replace("stopped", "closed") for line in masked)

@@ -16,6 +16,7 @@ from tests.pcapng_reader import Recording, read
 from tunsmith.config import Network
 
 pytestmark = pytest.mark.netns
+GATEWAY = Network().gateway
 PROXY = f"socks5://{SERVER[4]}:{ports.SOCKS}"
 
 
@@ -68,6 +69,7 @@ def test_packets_can_be_seen_while_the_program_runs(caller: Caller, file: Path) 
 
 def test_flows_are_told_with_the_name_that_was_looked_up(caller: Caller) -> None:
     done = caller.run("curl", "-4sS", "http://www.example.test/", options=["-v"])
-    assert f" -> {SERVER[4]}:80 (www.example.test) via direct (via): closed" in done.stderr
+    assert f"  {SERVER[4]}:80 (www.example.test) direct: closed\n" in done.stderr
+    assert f"  {GATEWAY}:53 (A www.example.test): answered\n" in done.stderr
     done = caller.run("curl", "-4sS", "http://www.example.test/", options=["-v", "--via", PROXY])
-    assert " -> www.example.test:80 via socks5://" in done.stderr
+    assert f"  www.example.test:80 via {PROXY}: closed\n" in done.stderr

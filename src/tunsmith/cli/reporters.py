@@ -23,18 +23,13 @@ class Notices:
 
 
 class Lines(Notices):
-    """A line for each flow, like
-    `tcp 198.18.0.1:4123 -> 192.0.2.7:443 (example.com) via direct (via): closed, 9 B up, 4.2 KiB down, 0.31 s`."""
+    """A line for each flow, in columns as far as they can be, like
+    `tcp      75 B up    4.2 KiB down     0.31 s  192.0.2.7:443 (example.com) direct: closed`."""
 
     def flow_ended(self, record: FlowRecord) -> None:
         seconds = record.ended - record.started
-        target = str(record.target)
-        if record.name and not record.target.is_name:
-            target += f" ({record.name})"
-        _write(
-            f"{record.protocol} {record.source} -> {target} via {record.upstream} ({record.rule}): "
-            f"{record.outcome}, {human_size(record.up)} up, {human_size(record.down)} down, {seconds:.2f} s"
-        )
+        sizes = f"{human_size(record.up):>10} up {human_size(record.down):>10} down"
+        _write(f"{record.protocol:<4} {sizes} {seconds:>8.2f} s  {_path(record)}: {record.outcome}")
 
 
 class JsonLines:
@@ -77,6 +72,19 @@ def human_size(count: int) -> str:
         if size < 1024:
             return f"{size:.1f} {unit}"
     return f"{size / 1024:.1f} TiB"
+
+
+def _path(record: FlowRecord) -> str:
+    """Where a flow went, and how."""
+    target = record.target
+    place = str(target) if target.port else target.host  # a ping has none
+    if record.name and not target.is_name:
+        place += f" ({record.name})"
+    if record.rule == "publish":
+        return f"{record.source} to {place} published at {record.upstream}"
+    if record.upstream == "tunsmith":
+        return place
+    return f"{place} {record.upstream}" if record.upstream.startswith("direct") else f"{place} via {record.upstream}"
 
 
 def _write_json(**fields: str | int | float) -> None:

@@ -9,6 +9,7 @@ from tunsmith.config import Limits
 from tunsmith.flow import Target
 from tunsmith.relay.report import FlowRecord
 from tunsmith.stack.tcp.connection import Connection
+from tunsmith.wire.dns import question_of
 from tunsmith.wire.dns_stream import Deframer, frame
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class DnsFlow:
                 self.abort("too many queries at once")
                 break
             self._under_way += 1
+            self.record.name = self.record.name or question_of(query)
             self._spawn(self._answer(connection, query))
         return len(data)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunsmith.flow import Target, Verdict
 from tunsmith.relay.dns_flow import DnsFlow
-from tunsmith.wire.dns import SERVFAIL, rcode_of
+from tunsmith.wire.dns import SERVFAIL, question_of, rcode_of
 
 if TYPE_CHECKING:
     from tunsmith.relay.dns import Resolver
@@ -62,6 +62,7 @@ class DnsService:
     ) -> None:
         record = self._book.enter("dns", family, key, target, verdict)
         record.up = len(query)
+        record.name = question_of(query)
         record.outcome = "dropped"
         try:
             reply = await self.resolver.resolve(query, tcp=False, server=self._asked(target))

@@ -35,7 +35,8 @@ class FlowRecord:
     last: float = 0.0
     """When payload last moved."""
     name: str = ""
-    """What the application calls the destination, as far as its DNS queries tell; for people."""
+    """For people: what the application calls the destination, as far as its DNS queries tell; of a query, what it
+    asks for."""
 
     @property
     def source(self) -> Target:

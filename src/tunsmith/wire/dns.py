@@ -129,6 +129,14 @@ class Query:
         return MAX_PLAIN_UDP if self.edns is None else max(MAX_PLAIN_UDP, self.edns.payload)
 
 
+def question_of(wire: bytes) -> str:
+    """What the query `wire` asks for, for people: `AAAA www.example.com`; "" where that cannot be told."""
+    try:
+        return str(parse_query(wire))
+    except WireError:
+        return ""
+
+
 def parse_query(wire: bytes) -> Query:
     """Read a message that asks one question. Raises WireError on anything else; `error_reply` then
     makes the answer it deserves. Octets behind the message are tolerated."""
