@@ -112,7 +112,9 @@ def test_block_refuses_everything(user: User) -> None:
 def test_verbose_says_a_line_for_each_flow(user: User) -> None:
     result = _tunsmith(user, "--verbose", "--", *CURL)
     (line,) = result.stderr.splitlines()
-    assert re.fullmatch(rf"tcp +\d+ B up +\d+ B down +\d+\.\d\d s  {re.escape(ADDRESS)}:80 direct: closed", line)
+    assert re.fullmatch(
+        rf"tcp +\d+ B up +\d+ B down +\d+\.\d\d s  {re.escape(ADDRESS)}:80 direct: closed", line
+    )
 
 
 def test_json_says_an_object_for_each_flow(user: User) -> None:

@@ -84,7 +84,11 @@ def _path(record: FlowRecord) -> str:
         return f"{record.source} to {place} published at {record.upstream}"
     if record.upstream == "tunsmith":
         return place
-    return f"{place} {record.upstream}" if record.upstream.startswith("direct") else f"{place} via {record.upstream}"
+    return (
+        f"{place} {record.upstream}"
+        if record.upstream.startswith("direct")
+        else f"{place} via {record.upstream}"
+    )
 
 
 def _write_json(**fields: str | int | float) -> None:
