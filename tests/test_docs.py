@@ -21,6 +21,9 @@ import click
 import pytest
 
 from tunsmith.cli import main, run
+from tunsmith.testing.script.parser import parse
+from tunsmith.testing.script.run import run_on_stack
+from tunsmith.wire.ip import IPV4, IPV6
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "tunsmith"
@@ -28,6 +31,7 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "docs" / "architecture.md",
+    ROOT / "docs" / "testing.md",
     *sorted((ROOT / "docs" / "adr").glob("*.md")),
 ]
 MADE = {".venv/", ".artifacts/"}
@@ -210,6 +214,14 @@ def test_python_examples_run_and_say_what_is_printed_below_them(document: Path) 
             )
             assert below.language == "text"
             assert done.stdout.splitlines() == below.lines
+
+
+@documents
+def test_packet_scripts_hold(document: Path) -> None:
+    for block in blocks(document):
+        if block.language == "script":
+            for family in (IPV4, IPV6):
+                run_on_stack(parse("\n".join(block.lines), f"{document.name}:{block.line}"), family)
 
 
 @pytest.mark.netns

@@ -82,7 +82,7 @@ def test_exit_code_stands_where_the_complaint_cannot_be_written() -> None:
 
 
 def test_library_needs_nothing_of_linux() -> None:
-    """Whoever has no TUN can still use the stack, and test with it."""
+    """Whoever has no TUN can still use the stack, and test with it; but not run packet scripts on Linux."""
     script = (
         "import asyncio, importlib, pkgutil, sys, os, signal, socket\n"
         "for name in ('fcntl', 'resource', 'termios', 'pwd', 'grp', 'uvloop'): sys.modules[name] = None\n"
@@ -96,7 +96,7 @@ def test_library_needs_nothing_of_linux() -> None:
         "import tunsmith.stack, tunsmith.wire, tunsmith.device.memory, tunsmith.testing\n"
         "for package in (tunsmith.stack, tunsmith.wire, tunsmith.testing):\n"
         "    for found in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
-        "        importlib.import_module(found.name)\n"
+        "        if not found.name.endswith('kernel_host'): importlib.import_module(found.name)\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=False

@@ -190,7 +190,9 @@ def test_beyond_the_limit_a_connection_is_reset() -> None:
 # --- initial sequence numbers, RFC 6528 ---
 
 
-def test_the_isn_of_a_flow_follows_a_clock_and_that_of_another_cannot_be_guessed() -> None:
+def test_the_isn_of_a_flow_follows_a_clock_and_that_of_another_cannot_be_guessed__rfc6528_3_rfc9293_3_4_1() -> (
+    None
+):
     stack = Stack(StackConfig(isn_secret=b"secret"))
     one, two = b"a" * 12, b"b" * 12
     assert stack.initial_sequence(one, 10.0) - stack.initial_sequence(one, 9.0) in (250_000, 250_000 - 2**32)

@@ -123,3 +123,10 @@ def test_a_link_delivers_when_due_in_order_of_arrival() -> None:
     assert [packet[-1:] for packet in link.receive(1.5)] == [b"a", b"b"]
     assert [packet[-1:] for packet in link.receive(9.0)] == [b"c"]
     assert link.next_deadline() is None
+
+
+def test_a_black_hole_takes_what_is_too_long_and_says_nothing() -> None:
+    faults = Faults(Random(1), mtu=1000)
+    assert len(faults.decide(frame(bytes(1000 - 28)), 0.0)) == 1
+    assert faults.decide(frame(bytes(1001 - 28)), 0.0) == []
+    assert faults.counts == {"sent": 2, "too_big": 1}

@@ -28,9 +28,10 @@ class Faults:
     reorder: the packet is held back for up to `hold` seconds while others pass.
     delay, jitter: seconds on the wire, and up to how many more.
     rate, queue: bytes a second through the bottleneck, and bytes that may wait there.
+    mtu: longer packets vanish, and nobody says so: a black hole.
 
     Wires carry packets, so super-segments are cut first, unless `whole`. `counts` tells what happened:
-    sent, lost, overflowed, duplicated, corrupted, reordered."""
+    sent, lost, too_big, overflowed, duplicated, corrupted, reordered."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Faults:
         hold: float = 0.01,
         rate: float = math.inf,
         queue: float = math.inf,
+        mtu: float = math.inf,
         whole: bool = False,
     ) -> None:
         self.counts: Counter[str] = Counter()
@@ -58,6 +60,7 @@ class Faults:
         self._hold = hold
         self._rate = rate
         self._queue = queue
+        self._mtu = mtu
         self._whole = whole
         self._idle_at = -math.inf
         self._last_arrival = -math.inf
@@ -72,6 +75,9 @@ class Faults:
         self.counts["sent"] += 1
         if self._happens(self._loss):
             self.counts["lost"] += 1
+            return []
+        if len(packet) - VNET_HDR_LEN > self._mtu:
+            self.counts["too_big"] += 1
             return []
         copies = 1
         if self._happens(self._duplicate):

@@ -110,10 +110,12 @@ def test_settings_are_those_of_a_stack(setting: str) -> None:
 def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "good.script").write_text("given ESTABLISHED\n")
     assert main([str(tmp_path)]) == 0
-    assert capsys.readouterr().out == "2 runs, 0 failed\n"
+    assert capsys.readouterr().out.endswith("IPv6\n2 runs, 0 failed\n")
     (tmp_path / "bad.script").write_text("given ESTABLISHED\nstack ACK 1\n")
     assert main([str(tmp_path)]) == 1
     assert "4 runs, 2 failed" in capsys.readouterr().out
+    assert main([]) == 2
+    assert "python -m tunsmith.testing.script" in capsys.readouterr().err
     (tmp_path / "wrong.script").write_text("given\n")
     assert main([str(tmp_path)]) == 2
     assert "wrong.script:1: a state is missing" in capsys.readouterr().err

@@ -1,17 +1,22 @@
-"""Run packet scripts on our stack, in both families: `python -m tunsmith.testing.script FILE...`.
+"""Run packet scripts: `python -m tunsmith.testing.script [--kernel] FILE...`.
 
-A folder stands for the scripts below it. Exits with 1 when one fails.
+On our stack, in both families. With `--kernel`, those that are marked `kernel` on this machine's Linux instead,
+as root in a network namespace of its own: `unshare --net python -m tunsmith.testing.script --kernel FILE...`.
+A folder stands for the scripts below it. Prints a line for each run; exits with 1 when one fails.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from tunsmith.testing.script.parser import ScriptError, parse_file
 from tunsmith.testing.script.run import run_on_stack
 from tunsmith.testing.script.runner import ScriptFailure
-from tunsmith.wire.ip import IPV4, IPV6
+from tunsmith.testing.script.statements import Script
+from tunsmith.wire.ip import IPV4, IPV6, IpFamily
 
 
 def scripts_in(names: list[str]) -> list[Path]:
@@ -23,23 +28,40 @@ def scripts_in(names: list[str]) -> list[Path]:
     return found
 
 
-def main(names: list[str]) -> int:
-    """Run the scripts in `names`; the exit code."""
-    runs = failures = 0
+def run_all(scripts: list[Script], run: Callable[[Script, IpFamily], None]) -> int:
+    """Run every script in both families; how many runs failed."""
+    failures = 0
+    for script in scripts:
+        for family in (IPV4, IPV6):
+            try:
+                run(script, family)
+                print(f"ok     {script.file} IPv{family.version}")
+            except (ScriptFailure, ScriptError) as failure:
+                failures += 1
+                print(f"failed {failure}\n")
+    return failures
+
+
+def main(arguments: list[str]) -> int:
+    """Run what `arguments` name; the exit code."""
+    kernel = arguments[:1] == ["--kernel"]
     try:
-        for path in scripts_in(names):
-            script = parse_file(path)
-            for family in (IPV4, IPV6):
-                runs += 1
-                try:
-                    run_on_stack(script, family)
-                except ScriptFailure as failure:
-                    failures += 1
-                    print(failure, end="\n\n")
+        scripts = [parse_file(path) for path in scripts_in(arguments[kernel:])]
     except (ScriptError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{runs} runs, {failures} failed")
+    if not scripts:
+        print(__doc__, file=sys.stderr)
+        return 2
+    with ExitStack() as stack:
+        run: Callable[[Script, IpFamily], None] = run_on_stack
+        if kernel:
+            from tunsmith.testing.script.kernel_host import KernelBench
+
+            run = stack.enter_context(KernelBench()).run
+            scripts = [script for script in scripts if script.kernel]
+        failures = run_all(scripts, run)
+    print(f"{2 * len(scripts)} runs, {failures} failed")
     return 1 if failures else 0
 
 

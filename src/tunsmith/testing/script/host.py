@@ -32,8 +32,9 @@ class Host(Protocol):
     def call(self, line: OwnerLine) -> None:
         """Do what the owner does. Raises CallFailed; OSError with the errno of a call that fails."""
 
-    def value(self, name: str) -> float | str:
-        """What `check` calls by that name. Raises KeyError for what this host cannot tell."""
+    def value(self, name: str) -> float | str | None:
+        """What `check` calls by that name; None for what this host cannot tell, which is not checked then.
+        Raises KeyError for a name that there is not, CallFailed without a connection to look at."""
 
     def close(self) -> None:
         """Leave nothing behind."""

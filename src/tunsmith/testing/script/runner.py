@@ -139,6 +139,10 @@ class Runner:
                 value = self.host.value(name)
             except KeyError:
                 self._fail(line, f"nothing is known by the name {name}")
+            except CallFailed as failed:
+                self._fail(line, str(failed))
+            if value is None:
+                continue
             if isinstance(wanted, Range) and not isinstance(value, str):
                 holds = value in wanted
             else:

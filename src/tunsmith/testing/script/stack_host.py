@@ -21,6 +21,7 @@ from tunsmith.stack.request import FlowRequest
 from tunsmith.stack.stack import Stack
 from tunsmith.stack.tcp.congestion import NewReno
 from tunsmith.stack.tcp.connection import Connection
+from tunsmith.stack.tcp.policy import Keepalive
 from tunsmith.stack.tcp.state import State
 from tunsmith.stack.tcp.timers import DELAYED_ACK, LINGER, NEVER, PERSIST, RETRANSMIT
 from tunsmith.testing.clock import ManualClock
@@ -36,6 +37,8 @@ PLAIN = StackConfig(timestamps=False, sack=False, window_scaling=False)
 """No options but the MSS: a script sees nothing that it did not ask for."""
 WORDS: dict[str, Any] = {"on": True, "off": False, "reno": NewReno}
 NAMES = frozenset(field.name for field in fields(StackConfig))
+WHOLE = frozenset({"receive_buffer", "send_buffer", "mss", "traffic_class", "ttl"})
+"""Options of a connection that are counted, not measured."""
 TIMERS = {"retransmit": RETRANSMIT, "persist": PERSIST, "delayed-ack": DELAYED_ACK, "linger": LINGER}
 TOLD = {Established: "established", Readable: "readable", Writable: "writable", PeerClosed: "fin"}
 
@@ -170,10 +173,21 @@ class StackHost:
 
     def _send(self, line: OwnerLine) -> None:
         number = line.number or 0
-        taken = self._of().send(text(self._sent_to, number), self.clock())
+        more = "more" in line.arguments
+        taken = self._of().send(text(self._sent_to, number), self.clock(), more=more)
         self._sent_to += taken
         if taken != (number if line.takes is None else line.takes):
             raise CallFailed(f"{taken} bytes were taken")
+
+    def _set(self, line: OwnerLine) -> None:
+        name, *words = line.arguments
+        numbers = [WORDS[word] if word in WORDS else float(word) for word in words]
+        if name == "keepalive":
+            value: Any = Keepalive(numbers[0], numbers[1], int(numbers[2]))
+        else:
+            value = int(numbers[0]) if name in WHOLE else numbers[0]
+        connection = self._of()
+        connection.set_options(replace(connection.options, **{name: value}), self.clock())
 
     def _read(self, line: OwnerLine) -> None:
         number = line.number or 0
@@ -232,6 +246,7 @@ CALLS: dict[str, Callable[[StackHost, OwnerLine], None]] = {
     "unreachable": StackHost._answer,
     "connect": StackHost._connect,
     "send": StackHost._send,
+    "set": StackHost._set,
     "read": StackHost._read,
     "peek": StackHost._read,
     "shutdown": StackHost._shutdown,
