@@ -50,6 +50,11 @@ class Limits:
     dial: float = 150.0
     """A little more than the kernel gives a connect (127 s with its six retries): directly, its word counts."""
     stop: float = 1.5
+    """For what a program that has ended said last."""
+    drain: float = 60.0
+    """The same, where it goes on moving and nobody is left inside."""
+    stall: float = 5.0
+    """Without a byte moving, in that time."""
 
 
 @dataclass(frozen=True, slots=True)

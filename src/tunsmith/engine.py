@@ -170,27 +170,33 @@ class Engine:
         )
         return Publisher(self.settings.publish, around)
 
-    async def drain(self, timeout: float) -> None:
-        """Let what an application that has ended sent before reach its upstreams.
+    async def drain(self, timeout: float, patience: float) -> bool:
+        """Let what an application that has ended sent before reach its upstreams. At most `timeout` seconds, and
+        `patience` without a full upstream taking a byte. True where there is more, and something did move.
 
         Its kernel may still hold megabytes, and ends each flow by a FIN; a flow without one belongs to a program
-        that lives on. At most `timeout` seconds, and QUIET seconds without a byte moving."""
-        until = self.clock() + timeout
-        moved, patience = -1, until
+        that lives on, and is waited for while its bytes come, with gaps of QUIET at most."""
+        began = moved = self.clock()
+        before: tuple[int, int] | None = None
         device = select.poll()
         device.register(self.device, select.POLLIN)
         while not self._device_lost:
             self._on_packets()
             unfinished = [relay for relay in self.relays if not relay.finished]
             if not unfinished and self.udp.drained and not device.poll(0):
-                return
+                return False
             now = self.clock()
-            sent = sum(relay.record.up for relay in self.relays)
-            if sent != moved or any(relay.blocked for relay in unfinished):
-                moved, patience = sent, now + QUIET
-            if now >= min(until, patience):
-                return
+            full = [relay for relay in unfinished if relay.blocked]
+            state = sum(relay.record.up for relay in self.relays), sum(relay.undelivered for relay in full)
+            if before not in (None, state):
+                moved = now
+            before = state
+            if now - moved >= (patience if full else QUIET):
+                return False
+            if now - began >= timeout:
+                return moved > began
             await asyncio.sleep(0.005)
+        return False
 
     def close(self) -> None:
         """End all flows and give the device back. Idempotent."""

@@ -98,6 +98,21 @@ async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     say("late", **await read_to_end(reader))
 
 
+async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Reads a megabyte a second, in gulps."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
+    sha, count, end = hashlib.sha256(), 0, "fin"
+    try:
+        while data := await reader.read(1 << 14):
+            sha.update(data)
+            count += len(data)
+            if count & 0x1FFFF < len(data):
+                await asyncio.sleep(0.12)
+    except ConnectionResetError:
+        end = "reset"
+    say("slow", count=count, sha256=sha.hexdigest(), end=end)
+
+
 async def source(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     for block in blocks(int(await reader.readline())):
         writer.write(block)
@@ -175,6 +190,7 @@ HANDLERS: dict[int, Handler] = {
     ports.ECHO: echo,
     ports.DIGEST: digest,
     ports.LATE: late,
+    ports.SLOW: slow,
     ports.SOURCE: source,
     ports.FIN_FIRST: fin_first,
     ports.RESET: reset_after_a_line,

@@ -33,6 +33,8 @@ BURST = 7010
 """UDP: asked for "COUNT SIZE", sends that many datagrams by UDP_SEGMENT."""
 LATE = 7011
 """Begins to read when the test says so, then as DIGEST."""
+SLOW = 7013
+"""Reads a megabyte a second, in gulps, and tells the test what."""
 CHAOS = 7012
 """Does what the first line says; see chaos.py."""
 

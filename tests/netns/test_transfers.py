@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,29 @@ def test_what_the_upstream_socket_holds_outlives_us(caller: Caller, peers: Peers
     caller.client("upload_and_leave", SERVER[4], ports.LATE, size)
     peers.go_on()
     assert peers.next("late") == {"server": "late", **complete(size)}
+
+
+@pytest.fixture
+def small_buffers(caller: Caller) -> Iterator[None]:
+    """C's kernel keeps little of what a server has no room for."""
+    namespace, knob = caller.topology.caller, "net/ipv4/tcp_wmem"
+    usual = namespace.run("cat", f"/proc/sys/{knob}")
+    namespace.tune({knob: "4096 16384 65536"})
+    yield
+    namespace.tune({knob: usual.strip()})
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_slow_server_gets_all_that_a_program_left_behind(caller: Caller, peers: Peers) -> None:
+    """As long as it goes on taking it."""
+    caller.captures = False
+    size = 5 << 20
+    done = caller.run(*CLIENT, "upload_and_leave", SERVER[4], str(ports.SLOW), str(size))
+    assert done.returncode == 0
+    assert peers.next("slow", 30) == {"server": "slow", **complete(size)}
+    assert (
+        done.stderr == "tunsmith: the program has ended; what it sent is still on its way (Ctrl-C gives up)\n"
+    )
 
 
 def test_what_could_not_be_delivered_is_never_shown_as_a_clean_end(caller: Caller, peers: Peers) -> None:

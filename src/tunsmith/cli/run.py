@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from tunsmith.device.pcap import Capture
     from tunsmith.dial.base import Dialer
+    from tunsmith.engine import Engine
     from tunsmith.host.sandbox import Sandbox
     from tunsmith.relay.report import Reporter
 
@@ -185,7 +186,7 @@ async def _serve(request: Request, sandbox: Sandbox) -> int:
         try:
             sandbox.release()
             code = await sandbox.wait()
-            await engine.drain(settings.limits.stop)
+            await _drain(request, engine, sandbox, killed=code >= 128)
             return code
         finally:
             engine.close()
@@ -200,6 +201,15 @@ async def _serve(request: Request, sandbox: Sandbox) -> int:
         raise
     finally:
         signals.close()
+
+
+async def _drain(request: Request, engine: Engine, sandbox: Sandbox, killed: bool) -> None:
+    """Deliver what CMD left behind: quickly where it was killed or has children that live on, otherwise as long
+    as an upstream, however slow, takes it."""
+    limits = request.settings.limits
+    if await engine.drain(limits.stop, limits.stop) and not killed and sandbox.is_deserted():
+        request.reporter.notice("the program has ended; what it sent is still on its way (Ctrl-C gives up)")
+        await engine.drain(limits.drain, limits.stall)
 
 
 def _new_event_loop() -> AbstractEventLoop:

@@ -37,7 +37,7 @@ _CHILD_DIED = "the process that sets up the namespace died"
 class Sandbox:
     """One program and its namespaces, from `spawn` to `wait`. Close it in any case."""
 
-    __slots__ = ("_control", "_pidfd", "_reaped", "_released", "offload", "pid", "tun_fd")
+    __slots__ = ("_control", "_network", "_pidfd", "_reaped", "_released", "offload", "pid", "tun_fd")
 
     def __init__(self, pid: int, control: socket.socket) -> None:
         self.pid = pid
@@ -47,6 +47,8 @@ class Sandbox:
         self.offload = 0
         """TUN_F_* flags the kernel granted; set by `ready`."""
         self._control = control
+        self._network: tuple[int, int] | None = None
+        """Device and inode of the network namespace."""
         self._pidfd = os.pidfd_open(pid)
         self._released = False
         self._reaped = False
@@ -85,6 +87,7 @@ class Sandbox:
         """Wait until the namespace is complete and take the TUN. Raises HostError with the child's reason."""
         message = self._receive(READY)
         (self.offload,) = NUMBER.unpack(message)
+        self._network = _network_of(self.pid)
 
     def release(self) -> None:
         """Let the program start. Raises HostError when the child has died."""
@@ -113,6 +116,11 @@ class Sandbox:
         except ChildProcessError:  # it has ended
             return None
         return found.si_status if found is not None else None
+
+    def is_deserted(self) -> bool:
+        """Whether no process is left in the namespaces, as far as /proc shows."""
+        pids = (entry for entry in os.listdir("/proc") if entry.isdecimal())
+        return all(_network_of(pid) != self._network for pid in pids)
 
     async def wait(self) -> int:
         """The exit code of the program as a shell gives it: its own, or 128 + n after signal n; 127 when it
@@ -159,3 +167,12 @@ class Sandbox:
         if head != kind:
             raise HostError(_CHILD_DIED)
         return body
+
+
+def _network_of(pid: int | str) -> tuple[int, int] | None:
+    """The network namespace of a process; None where it has ended or is not ours to look at."""
+    try:
+        found = os.stat(f"/proc/{pid}/ns/net")
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

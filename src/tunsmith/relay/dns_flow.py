@@ -35,6 +35,7 @@ class DnsFlow:
         "record",
     )
     blocked = False
+    undelivered = 0
     finished = True
     """Nobody waits for an answer once the application has ended."""
 

@@ -14,6 +14,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable
 
 from tunsmith.config import Limits
@@ -79,6 +80,14 @@ class TcpRelay:
     def blocked(self) -> bool:
         """Whether the upstream takes no more for the moment."""
         return self._blocked
+
+    @property
+    def undelivered(self) -> int:
+        """Bytes that the upstream's side has not confirmed yet: SIOCOUTQ, tcp(7)."""
+        import fcntl  # rarely needed, and not everywhere
+        import termios
+
+        return int.from_bytes(fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
     @property
     def finished(self) -> bool:
