@@ -30,6 +30,8 @@ class StackConfig:
     any_destination: bool = True
     """Accept packets to any address and answer from it; else only to `addresses`."""
     addresses: tuple[bytes, ...] = ()
+    syn_cookies: bool = True
+    """Answer SYNs by cookies when the backlog of a listener is full, RFC 4987 §3.6. False: by silence."""
     flow_requests: bool = True
     """TCP flows that no listener takes are offered to `StackHandler.on_flow`. False: they are refused."""
     ephemeral_ports: tuple[int, int] = (32768, 60999)

@@ -1,8 +1,8 @@
 """A passive open: the stack itself answers SYNs to an address and a port, RFC 9293 §3.10.1.
 
-Connections that are still opening are counted, those that are open wait for `accept`; each of the two lists
-has at most `backlog` places. SYNs that no listener takes go the other way, to `StackHandler.on_flow`, where
-the owner answers each by itself (request.py).
+Connections that are opening are kept, those that are open wait for `accept`; either list has `backlog` places.
+When all for opening ones are taken, SYNs are answered by cookies (cookies.py), which need none. SYNs that no
+listener takes go the other way, to `StackHandler.on_flow`, where the owner answers each by itself (request.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tunsmith.errors import LocalError
+from tunsmith.stack.cookies import LIFETIME
 from tunsmith.stack.request import FlowRequest
+from tunsmith.stack.tcp.timers import NEVER
 from tunsmith.wire.ip import IpFamily
 from tunsmith.wire.tcp import TcpOptions
 
@@ -29,7 +31,17 @@ Place = tuple[bytes | None, int | None]
 class Listener:
     """Made by `Stack.listen`. Handler of its connections until somebody accepts them."""
 
-    __slots__ = ("address", "backlog", "handler", "opening", "options", "port", "stack", "waiting")
+    __slots__ = (
+        "_cookies_until",
+        "address",
+        "backlog",
+        "handler",
+        "opening",
+        "options",
+        "port",
+        "stack",
+        "waiting",
+    )
 
     def __init__(
         self, stack: Stack, place: Place, backlog: int, handler: ListenerHandler, options: Options | None
@@ -43,6 +55,7 @@ class Listener:
         """In SYN-RECEIVED."""
         self.waiting: dict[Connection, None] = {}
         """Open, the oldest first."""
+        self._cookies_until = -NEVER
 
     def accept(self, handler: ConnectionHandler | None, now: float) -> Connection | None:
         """The connection that waits longest, or None. `handler` is told all that has happened so far: that it
@@ -63,16 +76,29 @@ class Listener:
         self.waiting.clear()
 
     def on_syn(self, family: IpFamily, key: bytes, isn: int, options: TcpOptions, now: float) -> None:
-        """A SYN to our place. Silence where there is no room: a real client tries again, RFC 4987 §3."""
-        if len(self.waiting) >= self.backlog:
-            self.stack.drops["listen_overflow"] += 1
+        """A SYN to our place. Where too many are opening it is answered by a cookie, and where too many wait by
+        silence: a real client tries again, RFC 4987 §3."""
+        stack = self.stack
+        request = FlowRequest(stack, family, key, isn, options)
+        if self.is_full():
+            stack.drops["listen_overflow"] += 1
         elif len(self.opening) >= self.backlog:
-            self.stack.drops["syn_flood"] += 1
+            stack.drops["syn_flood"] += 1
+            if stack.config.syn_cookies and key not in stack.time_waits.records:
+                stack.send_cookie(request, self, now)
+                self._cookies_until = now + LIFETIME
         else:
-            request = FlowRequest(self.stack, family, key, isn, options)
-            connection = self.stack.admit(request, self, now, self.options)
+            connection = stack.admit(request, self, now, self.options)
             if connection is not None:
                 self.opening[connection] = None
+
+    def takes_cookies(self, now: float) -> bool:
+        """Whether an ACK out of nowhere may be the answer to a cookie."""
+        return now < self._cookies_until
+
+    def is_full(self) -> bool:
+        """Whether no more connections may wait."""
+        return len(self.waiting) >= self.backlog
 
     # --- of connections that nobody has accepted ---
 

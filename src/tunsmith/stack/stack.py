@@ -17,6 +17,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from tunsmith.stack.config import StackConfig
+from tunsmith.stack.cookies import Cookies
 from tunsmith.stack.deadlines import Deadlines
 from tunsmith.stack.events import ConnectionHandler, Event, EventQueue, PingHandler, StackHandler
 from tunsmith.stack.input import Input
@@ -70,6 +71,7 @@ class Stack(Opening):
         self.requests: dict[bytes, FlowRequest] = {}
         self.requests_by_source: dict[bytes, int] = {}
         self.listeners = Listeners()
+        self.cookies = Cookies(config.isn_secret)
         random = config.random or KeyedRandom(config.isn_secret)
         self.fragment_id = int.from_bytes(random(4), "big")  # RFC 7739 §5.1
         self.ports = EphemeralPorts(*config.ephemeral_ports, config.isn_secret, random)
@@ -202,6 +204,10 @@ class Stack(Opening):
             if connection is not None:
                 connection.on_segment(seq, ack, flags, window, stamp, tsecr, options, frame[text:end], now)
                 return
+        if self.listeners and flags & (SYN | ACK | RST) == ACK:
+            segment = (seq, ack, flags, window, stamp, tsecr, options, frame[text:end], now)
+            if self.redeem(family, key, segment):
+                return
         self._receive_stray(family, key, seq, ack, flags, stamp, options, end - text, now)
 
     def _receive_stray(
@@ -227,7 +233,9 @@ class Stack(Opening):
             return
         record = self.time_waits.records.get(key)
         opens = flags & (SYN | ACK | RST | FIN) == SYN
-        if record is not None and not (opens and record.may_reopen(seq, tsval)):
+        if record is not None and not (
+            opens and record.may_reopen(seq, tsval if self.config.timestamps else None)
+        ):
             self._answer_from_time_wait(record, key, seq, flags, length, now)
             return
         if flags & RST:
@@ -300,34 +308,6 @@ class Stack(Opening):
     ) -> Connection | None:
         """See FlowRequest.accept."""
         return self.admit(request, handler or self.queue, now, options) if self.withdraw(request) else None
-
-    def admit(
-        self,
-        request: FlowRequest,
-        handler: ConnectionHandler,
-        now: float,
-        options: Options | None = None,
-    ) -> Connection | None:
-        """Answer a SYN with SYN-ACK. None when the stack is full: RST."""
-        if len(self.connections) >= self.config.connection_limit:
-            self.drops["connection_limit"] += 1
-            self._reset(request)
-            return None
-        key = request.key
-        iss = self.initial_sequence(key, now)
-        record = self.time_waits.records.get(key)
-        if record is not None:  # RFC 9293 §3.10.7.4: above all that the last incarnation used
-            if (iss - record.snd_nxt - 1) & 0x80000000:
-                iss = (record.snd_nxt + 65536) & 0xFFFFFFFF
-            self.time_waits.remove(key)
-        connection = Connection(self, request.family, key, iss, request.isn, handler)
-        if options is not None or self.options is not None:
-            connection.set_options(options or self.options or Options(), now)
-        connection.negotiate(request.options)
-        connection.start_congestion()
-        self.connections[key] = connection
-        connection.send_syn(SYN | ACK, now)
-        return connection
 
     def refuse(self, request: FlowRequest, now: float, error: IcmpError | None = None) -> None:
         """See FlowRequest.refuse and FlowRequest.unreachable."""

@@ -144,3 +144,53 @@ def test_nobody_may_use_the_ends_of_a_waiting_connection() -> None:
     with pytest.raises(LocalError) as caught:
         other.stack.connect(other.destination, 80, other.source, 40000, other.now)
     assert caught.value.errno == errno.EADDRINUSE
+
+
+# --- opening again from here, RFC 6191 ---
+
+
+def waiting_with_timestamps() -> Peer:
+    other = peer(timestamps=True)
+    other.stamp = 500
+    other.establish()
+    other.connection.close(other.now)
+    other.answers()
+    other.ack = 2
+    other.send("F.", 1)
+    return other
+
+
+def test_with_timestamps_we_open_again_after_a_second_above_all_that_was_used__rfc6191() -> None:
+    other = waiting_with_timestamps()
+    (record,) = other.stack.time_waits.records.values()
+    other.wait(0.9)
+    with pytest.raises(LocalError):
+        other.open()
+    other.wait(0.1)
+    last_stamp = (int(other.now * 1000) + record.ts_offset) & 0xFFFFFFFF
+    before = other.iss
+    syn = other.open()
+    assert (other.iss - before - record.snd_nxt + before) & 0xFFFFFFFF < 0x80000000
+    assert syn.options.timestamp is not None
+    assert syn.options.timestamp[0] == last_stamp
+    assert not other.stack.time_waits.records
+
+
+def test_without_timestamps_we_do_not_open_again() -> None:
+    other = waiting()
+    other.wait(5.0)
+    with pytest.raises(LocalError):
+        other.open()
+
+
+@pytest.mark.parametrize("isn", [5, -5])
+def test_timestamps_that_the_last_incarnation_had_not_reopen__rfc6191(isn: int) -> None:
+    record = TimeWait(IPV4, 1, 100, 0, None, 0, 0.0)
+    assert record.may_reopen(100 + isn & 0xFFFFFFFF, 77)
+    assert record.may_reopen(100 + isn, None) is (isn > 0)
+
+
+def test_timestamps_that_we_will_not_take_reopen_nothing() -> None:
+    other = waiting()
+    other.stamp = 5
+    assert [segment.flags for segment in other.send("S", -100)] == ["."]

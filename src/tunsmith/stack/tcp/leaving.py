@@ -160,6 +160,12 @@ class Leaving:
         self.timers[RETRANSMIT] = now + sender.rtt.rto
         self._schedule()
 
+    def assume_synack(self) -> None:
+        """A SYN-ACK was sent on behalf of this connection, before it was there."""
+        receiver = self.receiver
+        receiver.rcv_adv = receiver.rcv_nxt + min(receiver.window(), 65535)
+        self.sender.snd_nxt = self.sender.snd_max = self.iss + 1
+
     def ts_now(self, now: float) -> int:
         """Our timestamp clock: milliseconds (RFC 7323 §5.4), offset per connection."""
         return (int(now * 1000) + self.ts_offset) & 0xFFFFFFFF

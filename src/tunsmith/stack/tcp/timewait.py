@@ -26,9 +26,13 @@ class TimeWait:
     until: float
 
     def may_reopen(self, seq32: int, tsval: int | None) -> bool:
-        """Whether a SYN begins a new incarnation: its timestamp or its ISN is newer. RFC 6191 §2."""
-        if self.ts_recent is not None and tsval is not None and tsval != self.ts_recent:
-            return not (tsval - self.ts_recent) & 0x80000000
+        """Whether a SYN begins a new incarnation: its timestamp or its ISN is newer. RFC 6191 §2. `tsval` is
+        None where the new incarnation would have no timestamps."""
+        if tsval is not None:
+            if self.ts_recent is None:
+                return True
+            if tsval != self.ts_recent:
+                return not (tsval - self.ts_recent) & 0x80000000
         return not (seq32 - self.rcv_nxt - 1) & 0x80000000
 
 
