@@ -32,6 +32,8 @@ class Output:
     drops: Counter[str]
     icmp_errors: RateLimit
     fragment_id: int = 0
+    route_mtu: Callable[[bytes], int] | None = None
+    """The MTU of the way to an address, where there are several (router.py); None: that of the only link."""
 
     # --- UDP ---
 
@@ -46,7 +48,8 @@ class Output:
         if length > family.longest:
             self.drops["datagram_too_long"] += 1
             return
-        if family.header_length + 8 + (segment_size or len(data)) > self.config.mtu:
+        mtu = self.config.mtu if self.route_mtu is None else self.route_mtu(key[n : 2 * n])
+        if family.header_length + 8 + (segment_size or len(data)) > mtu:
             step = segment_size or len(data)
             for at in range(0, len(data), step):
                 self.send_fragments(
@@ -128,7 +131,7 @@ class Output:
     def _send_echo(self, echo: Echo, kind: int, source: bytes, destination: bytes, ttl: int) -> None:
         family, rest = echo.family, echo.identifier << 16 | echo.sequence
         packet = build_icmp(family, source, destination, kind, 0, rest, echo.data, ttl)
-        if len(packet) > self.config.mtu:
+        if len(packet) > (self.config.mtu if self.route_mtu is None else self.route_mtu(echo.source)):
             key = source + destination + bytes(4)
             self.send_fragments(family, key, family.icmp, packet[family.header_length :])
             return
@@ -164,7 +167,8 @@ class Output:
         n = family.address_length
         source, destination = key[:n], key[n : 2 * n]
         extra = 0 if family is IPV4 else 8
-        step = (self.config.mtu - family.header_length - extra) // 8 * 8
+        mtu = self.config.mtu if self.route_mtu is None else self.route_mtu(destination)
+        step = (mtu - family.header_length - extra) // 8 * 8
         identification = self.next_identification()
         for offset in range(0, len(payload), step):
             piece = payload[offset : offset + step]

@@ -337,9 +337,10 @@ class Stack(Opening):
             del self.requests_by_source[source]
         return True
 
-    def mss(self, family: IpFamily) -> int:
-        """The largest segment our link carries."""
-        return self.config.mtu - family.header_length - 20
+    def mss(self, family: IpFamily, key: bytes) -> int:
+        """The largest segment that our link to the source of `key` carries."""
+        mtu = self.config.mtu if self.route_mtu is None else self.route_mtu(key[: family.address_length])
+        return mtu - family.header_length - 20
 
     def initial_sequence(self, key: bytes, now: float) -> int:
         """RFC 6528: a 4 µs clock plus a keyed hash of the connection's ends."""

@@ -110,7 +110,7 @@ class Leaving:
 
     def own_mss(self) -> int:
         """The largest segment we take: what our link carries, unless the owner wants less."""
-        mss = self.stack.mss(self.family)
+        mss = self.stack.mss(self.family, self.key)
         return mss if self.policy is None else min(mss, self.policy.options.mss)
 
     @property
