@@ -32,6 +32,16 @@ MODULE = [sys.executable, "-m", "tunsmith"]
         (["run", "--interface", "\udcff", "--", "true"], "no such interface"),
         (["run", "--capture", "", "--", "true"], "the name of the file is empty"),
         (["demo", "--seconds", "nan"], "--seconds nan"),
+        (["echo", "tun0", "10.7.0.2"], "Missing argument 'PORT'"),
+        (["echo", "tun0", "10.7.0.2", "65536"], "65536 is not in the range"),
+        (["echo", "tun0", "localhost", "7"], "ADDRESS localhost: not an IP address"),
+        (["echo", "tun0", "224.0.0.1", "7"], "no address that a host can have"),
+        (["echo", "tun0/1", "10.7.0.2", "7"], "is no name for an interface"),
+        (
+            ["connect", "tun0", "10.7.0.2", "0", "fd07::1", "80"],
+            "no connection leads from 10.7.0.2 to fd07::1",
+        ),
+        (["connect", "tun0", "10.7.0.2", "0", "10.7.0.1", "0"], "0 is not in the range"),
         (["run", "--capture", "/no/such/directory/file", "--", "true"], "No such file or directory"),
     ],
 )

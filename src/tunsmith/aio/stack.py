@@ -104,9 +104,10 @@ class Stack:
         self._pump.start(self.pure)
         self._state = "running"
 
-    async def close(self, linger: float = LINGER) -> None:
+    async def close(self, linger: float | None = LINGER) -> None:
         """End it all: listeners go, open connections are aborted, and those that were closed get `linger` seconds
-        to have everything acknowledged. Then the device is closed. Idempotent."""
+        to have everything acknowledged (None: as long as TCP itself is patient). Then the device is closed.
+        Idempotent."""
         if self._state in ("closed", "new"):
             self._state = "closed"
             self.device.close()
@@ -126,7 +127,7 @@ class Stack:
             self.device.close()
         await asyncio.sleep(0)  # what was aborted hears of it
 
-    async def _drain(self, seconds: float) -> None:
+    async def _drain(self, seconds: float | None) -> None:
         """Wait until the peers have acknowledged everything, FIN included."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

@@ -27,6 +27,8 @@ _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 COMMANDS = {
     "run": "Run one program behind a proxy. No root needed.",
     "demo": "See it at work on a private internet made for the occasion.",
+    "echo": "A TCP echo server on an address of its own, behind a TUN interface.",
+    "connect": "Standard input and output over TCP, from an address of its own, like nc.",
 }
 """Name of each subcommand and of its module in `tunsmith.cli`, and what `--help` says about it."""
 
@@ -99,19 +101,19 @@ def run(arguments: list[str]) -> int:
         return WRONG_USAGE
     except click.UsageError as error:
         hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
-        return _complain(f"{error.format_message()}{hint}", WRONG_USAGE)
+        return complain(f"{error.format_message()}{hint}", WRONG_USAGE)
     except click.ClickException as error:
-        return _complain(error.format_message(), error.exit_code)
+        return complain(error.format_message(), error.exit_code)
     except UsageError as error:
-        return _complain(str(error), WRONG_USAGE)
+        return complain(str(error), WRONG_USAGE)
     except TunsmithError as error:
-        return _complain(str(error), FAILED)
+        return complain(str(error), FAILED)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except OSError as error:
         if error.errno not in _NOT_WRITTEN:
             raise
-        return _complain(f"cannot write to standard output: {error.strerror}", FAILED)
+        return complain(f"cannot write to standard output: {error.strerror}", FAILED)
 
 
 def _fill_standard_descriptors() -> None:
@@ -127,7 +129,8 @@ def _fill_standard_descriptors() -> None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - it stays open
 
 
-def _complain(message: str, code: int) -> int:
+def complain(message: str, code: int) -> int:
+    """One line on standard error; returns `code`."""
     line = " ".join(message.split())
     with suppress(OSError):  # nobody reads it, or the disk is full: the exit code remains
         sys.stderr.write(f"tunsmith: {line}\n")

@@ -57,12 +57,15 @@ class RtNetlink:
         attributes = b"" if mtu is None else _attribute(IFLA_MTU, struct.pack("=I", mtu))
         self._request(RTM_NEWLINK, 0, _IFINFO.pack(socket.AF_UNSPEC, 0, index, IFF_UP, IFF_UP) + attributes)
 
-    def address_add(self, index: int, address: IPv4Address | IPv6Address) -> None:
+    def address_add(
+        self, index: int, address: IPv4Address | IPv6Address, peer: IPv4Address | IPv6Address | None = None
+    ) -> None:
         """Give interface `index` the host address `address` (/32 or /128), usable at once
-        (no duplicate address detection, RFC 4862)."""
+        (no duplicate address detection, RFC 4862). With `peer`, the other end of a point-to-point link, the
+        kernel adds the route to that end."""
         head = _IFADDR.pack(_family(address), address.max_prefixlen, IFA_F_NODAD, 0, index)
-        packed = address.packed
-        body = head + _attribute(IFA_LOCAL, packed) + _attribute(IFA_ADDRESS, packed)
+        body = head + _attribute(IFA_LOCAL, address.packed)
+        body += _attribute(IFA_ADDRESS, (peer or address).packed)
         self._request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body)
 
     def default_route_add(self, index: int, family: int) -> None:
