@@ -97,6 +97,7 @@ class Engine:
             offload=device.offload & TSO == TSO,
             isn_secret=os.urandom(32),
             receive_buffer=limits.receive_buffer,
+            receive_buffer_limit=limits.receive_buffer,
             send_buffer=limits.send_buffer,
             pending_limit=DIALS_AT_ONCE + BATCH,
             pending_per_source=DIALS_AT_ONCE + BATCH,

@@ -40,6 +40,11 @@ class StackConfig:
     sack: bool = True
     window_scaling: bool = True
     receive_buffer: int = 1 << 20
+    """What a connection begins with; it grows while its owner reads faster than that allows (tcp/tuning.py)."""
+    receive_buffer_limit: int | None = None
+    """How far it may grow. None: to four times `receive_buffer`; no more than that: not at all."""
+    receive_memory: int = 256 << 20
+    """By how much all receive buffers together may outgrow what they begin with."""
     send_buffer: int = 1 << 20
     initial_window: int = 10
     """Segments, RFC 6928."""
@@ -107,6 +112,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "mtu": (68, 65535),  # RFC 791 §3.2
     "receive_buffer": (1, 1 << 30),  # what a window of 16 bits and a scale of 14 can tell
     "send_buffer": (1, 1 << 30),
+    "receive_memory": (0, 1 << 62),
     "initial_window": (1, 1000),
     "initial_rto": (0.001, 3600.0),
     "min_rto": (0.001, 3600.0),

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 TCP_PROTOCOL = 6
 UDP_PROTOCOL = 17
+LARGEST_WINDOW = 65535 << 14
+"""RFC 7323 §2.3."""
 ROOM = 96
 """Bytes that must be readable behind any frame, so that one fixed layout can be unpacked."""
 
@@ -81,6 +83,12 @@ class Stack(Opening):
         self.refusals = RateLimit(config.refusal_rate, config.refusal_rate)
         self.icmp_errors = RateLimit(config.icmp_rate, config.icmp_burst)
         self.input = Input(self)
+        limit = config.receive_buffer_limit
+        self.largest_receive_buffer = max(
+            config.receive_buffer, min(4 * config.receive_buffer if limit is None else limit, LARGEST_WINDOW)
+        )
+        self.receive_grown = 0
+        """Bytes by which receive buffers have outgrown `receive_buffer`."""
         self.options = config.options or (None if config.path_mtu_discovery else Options())
         """Those of connections that come without; None: nothing that needs a policy."""
         self.batching = False

@@ -34,8 +34,10 @@ ADDRESSES = {
     IPV6: (b"\xfd" + bytes(14) + b"\x01", b"\xfd" + bytes(14) + b"\x02"),
 }
 PORTS = (40000, 80)
-PLAIN_CONFIG = StackConfig(timestamps=False, sack=False, window_scaling=False, time_wait=10.0)
-"""No options but the MSS, so that a test sees nothing it did not ask for."""
+PLAIN_CONFIG = StackConfig(
+    timestamps=False, sack=False, window_scaling=False, time_wait=10.0, receive_buffer_limit=0
+)
+"""No options but the MSS, no buffer that grows: a test sees nothing that it did not ask for."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 from tunsmith.stack.tcp.leaving import Leaving
 from tunsmith.stack.tcp.state import ON_FIN_ACKED, ON_FIN_RECEIVED, RECEIVING, State
 from tunsmith.stack.tcp.timers import DELAYED_ACK, LINGER, NEVER, PERSIST, RETRANSMIT
+from tunsmith.stack.tcp.tuning import LOOKS, Tuning
 from tunsmith.wire.seq import widen
 from tunsmith.wire.tcp import ACK, FIN, HEADER_LENGTH, RST, SYN, URG, TcpOptions
 
@@ -360,6 +361,19 @@ class Arriving(Leaving):
         else:
             self._finish(errno.ECONNRESET)
 
+    def _tune(self, now: float) -> None:
+        """Enough has come to see whether the receive buffer is large enough."""
+        receiver = self.receiver
+        if not self.grows:
+            self.tune_at = NEVER
+            return
+        position = receiver.rcv_nxt - receiver.ready_bytes
+        if self.tuning is None:
+            self.tuning = Tuning(position, now)
+        else:
+            self.tuning.measure(cast("Connection", self), position, now)
+        self.tune_at = receiver.rcv_nxt + receiver.limit // LOOKS
+
     def _challenge(self, now: float) -> None:
         """RFC 5961: answer a doubtful segment with what we know, at a bounded rate (§7)."""
         self.stack.drops["tcp_challenged"] += 1
@@ -386,6 +400,8 @@ class Arriving(Leaving):
             if self.state is not State.SYN_SENT:  # there it has been told
                 self.rcv_scale = self.own_scale()
         self.peer_mss = options.mss or (536 if self.family.version == 4 else 1220)
+        if self.stack.largest_receive_buffer > config.receive_buffer:
+            self.tune_at = self.receiver.rcv_nxt + (config.receive_buffer >> 1)
         mss = min(self.peer_mss, self.own_mss())
         if self.policy is not None and self.family.version == 6 and not self.discovers_path_mtu:
             mss = min(mss, self.family.minimum_mtu - self.family.header_length - HEADER_LENGTH)  # RFC 8200 §5

@@ -83,7 +83,8 @@ class Connection(Readiness):
         self.syn_at = NEVER
         """When our SYN was sent, if once."""
         self.peer_mss = 536
-        self.policy = None
+        self.policy = self.tuning = None
+        self.tune_at = NEVER
         self.fin_seen = self.owner_closed = self.want_write = self.ack_queued = False
         self._reverse = family.swap(key)
         self._address_sum = ones_sum(key[:-4])
@@ -372,5 +373,7 @@ class Connection(Readiness):
         self.sender.emit = _emit_nothing  # these two were cycles: freed now, not when gc gets to it
         self.receiver.deliver = discard
         self.stack.forget(self)
+        if self.tuning is not None:
+            self.stack.receive_grown -= self.tuning.grown
         if tell:
             self.handler.on_closed(self, error)

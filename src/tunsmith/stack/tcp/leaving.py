@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tunsmith.stack.tcp.policy import Policy
     from tunsmith.stack.tcp.receiver import Receiver
     from tunsmith.stack.tcp.sender import Sender
+    from tunsmith.stack.tcp.tuning import Tuning
     from tunsmith.wire.ip import IpFamily
 
 LARGEST_PACKET = 65535
@@ -67,6 +68,8 @@ class Leaving:
         "timestamps",
         "ts_offset",
         "ts_recent",
+        "tune_at",
+        "tuning",
         "want_write",
     )
 
@@ -85,6 +88,9 @@ class Leaving:
     timestamps: bool
     ts_recent: int
     ts_offset: int
+    tune_at: float
+    """The stream position where the receive buffer is looked at next."""
+    tuning: Tuning | None
     sack_ok: bool
     scaling: bool
     """Whether windows are scaled: known once we have sent a SYN, final once both have."""
@@ -105,8 +111,16 @@ class Leaving:
     _vnet_gso: bytes
 
     def own_scale(self) -> int:
-        """The window scale that lets 16 bits tell the whole receive buffer."""
-        return min(max(0, (self.receiver.limit - 1).bit_length() - 16), 14)
+        """The window scale that lets 16 bits tell the whole receive buffer, however far it grows."""
+        largest = self.receiver.limit
+        if self.grows:
+            largest = max(largest, self.stack.largest_receive_buffer)
+        return min(max(0, (largest - 1).bit_length() - 16), 14)
+
+    @property
+    def grows(self) -> bool:
+        """Whether the receive buffer may grow: unless its size was asked for."""
+        return self.policy is None or self.policy.options.receive_buffer is None
 
     def own_mss(self) -> int:
         """The largest segment we take: what our link carries, unless the owner wants less."""
@@ -173,6 +187,8 @@ class Leaving:
     def send_ack(self, now: float) -> None:
         """A pure ACK of everything received, with SACK blocks where there is a hole."""
         receiver = self.receiver
+        if receiver.rcv_nxt >= self.tune_at:
+            self._tune(now)
         sender = self.sender
         seq = sender.snd_nxt if sender.snd_nxt == sender.snd_max else sender.acceptable()
         if not (self.sack_ok and receiver.islands):
@@ -187,6 +203,9 @@ class Leaving:
         window = min(receiver.window() >> self.rcv_scale, 65535)
         self._emit_bare(seq, receiver.rcv_nxt, ACK, window, options)
         self._acknowledged()
+
+    def _tune(self, now: float) -> None:
+        raise NotImplementedError
 
     def _acknowledged(self) -> None:
         self.receiver.unacked = 0

@@ -33,8 +33,8 @@ from tunsmith.wire.ip import IpFamily
 from tunsmith.wire.offload import segment
 from tunsmith.wire.vnet import VNET_HDR_LEN
 
-PLAIN = StackConfig(timestamps=False, sack=False, window_scaling=False)
-"""No options but the MSS: a script sees nothing that it did not ask for."""
+PLAIN = StackConfig(timestamps=False, sack=False, window_scaling=False, receive_buffer_limit=0)
+"""No options but the MSS, no buffer that grows: a script sees nothing that it did not ask for."""
 WORDS: dict[str, Any] = {"on": True, "off": False, "reno": NewReno}
 NAMES = frozenset(field.name for field in fields(StackConfig))
 WHOLE = frozenset({"receive_buffer", "send_buffer", "mss", "traffic_class", "ttl"})
