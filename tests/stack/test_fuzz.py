@@ -148,7 +148,8 @@ def bounded(stack: Stack) -> None:
     assert stack.input.reassembler.used <= 1 << 20
     for connection in stack.connections.values():
         receiver = connection.receiver
-        assert receiver.ready_bytes + receiver.islands_bytes <= CONFIG.receive_buffer + 1
+        held = receiver.islands.held if receiver.islands else 0
+        assert receiver.ready_bytes + held <= CONFIG.receive_buffer + 1
         assert connection.sender.unsent <= CONFIG.send_buffer + 2
     assert len(stack.drops) < 60
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunsmith.stack.tcp.congestion import NewReno
+from tunsmith.stack.tcp.algorithms import ALGORITHMS, Factory
 
 if TYPE_CHECKING:
-    from tunsmith.stack.tcp.congestion import Congestion
     from tunsmith.stack.tcp.policy import Options
 
 
@@ -38,6 +37,8 @@ class StackConfig:
     """First and last of the ports that `connect` and `listen` choose from, RFC 6056 §3.2."""
     timestamps: bool = True
     sack: bool = True
+    dsack: bool = True
+    """Tell the peer what came twice, RFC 2883."""
     window_scaling: bool = True
     receive_buffer: int = 1 << 20
     """What a connection begins with; it grows while its owner reads faster than that allows (tcp/tuning.py)."""
@@ -48,8 +49,15 @@ class StackConfig:
     send_buffer: int = 1 << 20
     initial_window: int = 10
     """Segments, RFC 6928."""
-    congestion: Callable[[int, int], Congestion] = field(default=NewReno)
-    """Called with MSS and initial window in bytes, once a connection."""
+    congestion: str | Factory = "cubic"
+    """`cubic` (RFC 9438), `reno` (RFC 5681), or what makes an algorithm of your own: called with MSS and initial
+    window in bytes, once a connection. See tcp/congestion.py."""
+    restart_after_idle: bool = True
+    """Begin with the initial window again after an RTO without sending, RFC 5681 §4.1."""
+    rack: bool = True
+    """Losses detected by time (RFC 8985) where the peer has SACK; else by counting (RFC 6675)."""
+    tlp: bool = True
+    """Tail loss probes, RFC 8985 §7, where the peer has SACK."""
     initial_rto: float = 1.0
     min_rto: float = 0.2
     """RFC 6298 (2.4) says 1 s; every stack in use says 200 ms: docs/adr/0004."""
@@ -104,6 +112,8 @@ class StackConfig:
             for address in self.addresses
             if type(address) is not bytes or len(address) not in (4, 16)
         ]
+        if isinstance(self.congestion, str) and self.congestion not in ALGORITHMS:
+            wrong.append(f"congestion is {self.congestion!r}, not one of {', '.join(ALGORITHMS)}")
         if wrong:
             raise ValueError("; ".join(wrong))
 

@@ -28,6 +28,7 @@ from tunsmith.stack.ports import EphemeralPorts, KeyedRandom
 from tunsmith.stack.ratelimit import RateLimit
 from tunsmith.stack.request import FlowRequest
 from tunsmith.stack.states import Entry, states_of
+from tunsmith.stack.tcp.algorithms import algorithm
 from tunsmith.stack.tcp.connection import Connection
 from tunsmith.stack.tcp.policy import Options
 from tunsmith.stack.tcp.segments import bare_segment, reset_for
@@ -68,6 +69,7 @@ class Stack(Opening):
         """Who hears of the answers to pings of ours; None: nobody sends any."""
         device: Emit = emit or self._keep
         self.emit: Emit = device if config.offload else Segmenting(device)
+        self.congestion = algorithm(config.congestion)
         self.drops: Counter[str] = Counter()
         self.connections: dict[bytes, Connection] = {}
         self.requests: dict[bytes, FlowRequest] = {}

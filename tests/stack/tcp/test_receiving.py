@@ -10,7 +10,7 @@ import pytest
 from tests.stack.tcp.peer import Peer, Segment, peer
 from tunsmith.stack.events import Closed
 from tunsmith.stack.tcp.connection import Connection
-from tunsmith.stack.tcp.receiver import MAX_ISLANDS
+from tunsmith.stack.tcp.islands import MAX_PIECES
 from tunsmith.wire.tcp import TcpOptions
 
 MSS = 1460
@@ -109,10 +109,12 @@ def test_what_is_held_already_adds_nothing() -> None:
     other = established()
     other.send(".", 5, b"efgh")
     other.send(".", 6, b"fg")
-    assert other.connection.receiver.islands_bytes == 4
+    islands = other.connection.receiver.islands
+    assert islands is not None
+    assert islands.held == 4
     other.send(".", 1, b"abcd")
     assert other.read() == b"abcdefgh"
-    assert other.connection.receiver.islands_bytes == 0
+    assert other.connection.receiver.islands is None
 
 
 def test_an_island_that_was_overtaken_is_forgotten() -> None:
@@ -121,7 +123,7 @@ def test_an_island_that_was_overtaken_is_forgotten() -> None:
     other.send(".", 5, b"e")
     other.send(".", 1, b"abcdefg")
     assert other.read() == b"abcdefg"
-    assert other.connection.receiver.islands == []
+    assert other.connection.receiver.islands is None
 
 
 def test_text_that_waits_is_not_an_object_a_byte() -> None:
@@ -134,9 +136,19 @@ def test_text_that_waits_is_not_an_object_a_byte() -> None:
 
 def test_confetti_is_bounded() -> None:
     other = established()
-    for number in range(MAX_ISLANDS + 50):
+    for number in range(MAX_PIECES + 50):
         other.send(".", 3 + 2 * number, b"x")
-    assert len(other.connection.receiver.islands) == MAX_ISLANDS
+    islands = other.connection.receiver.islands
+    assert islands is not None
+    assert len(islands) == islands.held == MAX_PIECES
+
+
+def test_confetti_side_by_side_is_not_an_object_a_byte() -> None:
+    other = established()
+    for number in range(3000):
+        other.send(".", 3 + number, bytes((number & 0xFF,)))
+    other.send(".", 1, b"ab")
+    assert other.read() == b"ab" + bytes(number & 0xFF for number in range(3000))
 
 
 # --- windows ---
@@ -171,7 +183,7 @@ def test_a_segment_beyond_the_window_is_refused() -> None:
     other = established(receive_buffer=1000)
     (ack,) = other.send(".", 1001, b"too far")
     assert ack.brief == (".", 1, 1, 0)
-    assert other.connection.receiver.islands == []
+    assert other.connection.receiver.islands is None
 
 
 def test_a_full_buffer_closes_the_window_and_reading_opens_it_once_it_is_worth_it() -> None:
@@ -543,6 +555,46 @@ def test_no_blocks_once_the_gap_is_filled() -> None:
     other.send(".", 11, bytes(10))
     (ack,) = other.send(".", 1, bytes(10))
     assert (ack.ack, ack.options.sack) == (21, ())
+
+
+# --- what came twice: RFC 2883 ---
+
+
+def test_text_that_came_twice_is_told_once_as_the_first_block__rfc2883_4() -> None:
+    other = established(sack=True)
+    other.send(".", 1, bytes(100))
+    (ack,) = other.send(".", 1, bytes(100))
+    assert (ack.ack, blocks(ack, other)) == (101, [(1, 101)])
+    (ack,) = other.send(".", 201, bytes(100))
+    assert blocks(ack, other) == [(201, 301)]
+
+
+def test_text_that_came_twice_behind_a_hole_is_told_before_its_island__rfc2883_4() -> None:
+    other = established(sack=True)
+    other.send(".", 101, bytes(100))
+    (ack,) = other.send(".", 151, bytes(100))
+    assert blocks(ack, other) == [(151, 201), (101, 251)]
+
+
+def test_only_the_part_that_came_twice_is_told__rfc2883_4() -> None:
+    other = established(sack=True)
+    other.send(".", 1, bytes(100))
+    (ack,) = other.send(".", 51, bytes(100))
+    assert (ack.ack, blocks(ack, other)) == (151, [(51, 101)])
+
+
+def test_what_came_twice_is_not_told_where_that_is_switched_off() -> None:
+    other = established(sack=True, dsack=False)
+    other.send(".", 1, bytes(100))
+    (ack,) = other.send(".", 1, bytes(100))
+    assert blocks(ack, other) == []
+
+
+def test_what_came_twice_is_not_told_to_a_peer_without_sack() -> None:
+    other = established()
+    other.send(".", 1, bytes(100))
+    (ack,) = other.send(".", 1, bytes(100))
+    assert blocks(ack, other) == []
 
 
 # --- options of the handshake ---

@@ -22,7 +22,7 @@ from tunsmith.wire.tcp import ACK, FIN, HEADER_LENGTH, RST, SYN, URG, TcpOptions
 
 if TYPE_CHECKING:
     from tunsmith.stack.tcp.connection import Connection
-    from tunsmith.stack.tcp.sender import Data
+    from tunsmith.stack.tcp.scoreboard import Data
 
 ESTABLISHED = State.ESTABLISHED
 CLOSED = State.CLOSED
@@ -100,7 +100,7 @@ class Arriving(Leaving):
             if self.state is CLOSED:
                 return
         sender = self.sender
-        if self.want_write or sender.queue or sender.fin_queued is not sender.fin_sent:
+        if self.want_write or sender.queue or sender.fin_queued is not sender.fin_sent or sender.away:
             self._settle(now)
         else:
             self._schedule()
@@ -159,6 +159,8 @@ class Arriving(Leaving):
                 # Text was seen already, or the window is closed: the ACK field still counts.
                 self._process_ack(seq, ack, flags, -1, 0, None, length, now)
             if self.state is not CLOSED:
+                if data and seq + len(data) <= receiver.rcv_nxt:
+                    receiver.duplicate = (seq, seq + len(data))
                 self._refuse(length, now)
             return False
         if flags & SYN:  # RFC 5961 §4.2
@@ -249,14 +251,18 @@ class Arriving(Leaving):
             if self.state is CLOSED:
                 return False
         snd_una = sender.snd_una
+        blocks = options.sack if options is not None and sender.sack_ok else ()
         if ack > snd_una:
             if ack > sender.snd_max:  # RFC 5961 §5.2
                 self._challenge(now)
                 return False
-            rtt = None
-            if sender.retransmits and self.timestamps and tsecr:
-                rtt = ((self.ts_now(now) - tsecr) & 0xFFFFFFFF) / 1000
-            sender.on_ack(ack, rtt, now)
+            if blocks or sender.troubled:
+                echoed_rtt = None
+                if self.timestamps and tsecr:
+                    echoed_rtt = ((self.ts_now(now) - tsecr) & 0xFFFFFFFF) / 1000
+                sender.on_trouble(ack, blocks, False, echoed_rtt, now)
+            else:
+                sender.on_ack(ack, now)
             if sender.fin_sent and not sender.inflight:
                 self._on_fin_acked(now)
                 if self.state is CLOSED:
@@ -266,14 +272,13 @@ class Arriving(Leaving):
                 self._challenge(now)
                 return False
             return True  # its window is as old as its ACK
+        elif blocks or sender.troubled:
+            duplicate = not length and not flags & FIN and window == sender.snd_wnd
+            sender.on_trouble(ack, blocks, duplicate, None, now)
         elif not sender.inflight:
             sender.timeouts = 0  # the peer answers our probes
-        elif (
-            not length
-            and not flags & FIN
-            and (window == sender.snd_wnd or (options is not None and options.sack))
-        ):
-            sender.on_duplicate_ack(now)
+        elif not length and not flags & FIN and window == sender.snd_wnd:
+            sender.on_trouble(ack, blocks, True, None, now)
         if window >= 0 and (sender.snd_wl1 < seq or (sender.snd_wl1 == seq and sender.snd_wl2 <= ack)):
             if window > sender.snd_wnd:
                 self.timers[PERSIST] = NEVER
@@ -391,7 +396,9 @@ class Arriving(Leaving):
         self.timestamps = config.timestamps and options.timestamp is not None
         if options.timestamp is not None:
             self.ts_recent = options.timestamp[0]
-        self.sack_ok = config.sack and options.sack_permitted
+        sender = self.sender
+        sender.sack_ok = config.sack and options.sack_permitted
+        sender.rtt.probing = config.tlp and sender.sack_ok
         self.scaling = config.window_scaling and options.window_scale is not None
         if options.window_scale is None or not self.scaling:
             self.rcv_scale = 0
@@ -409,8 +416,8 @@ class Arriving(Leaving):
 
     def start_congestion(self) -> None:
         """Begin with the initial window, RFC 6928, once the MSS is known."""
-        config = self.stack.config
-        self.sender.cc = config.congestion(self.sender.mss, config.initial_window * self.sender.mss)
+        sender, stack = self.sender, self.stack
+        sender.cc = stack.congestion(sender.mss, stack.config.initial_window * sender.mss)
 
     def _establish(self, ack: int, seq: int, window: int, now: float) -> None:
         sender = self.sender
@@ -421,7 +428,7 @@ class Arriving(Leaving):
         if self.syn_at != NEVER:
             sender.rtt.on_sample(now - self.syn_at)
         elif sender.timeouts:
-            sender.rtt.rto = RTO_AFTER_LOST_SYN
+            sender.rtt.restart(RTO_AFTER_LOST_SYN)
             sender.cc.cwnd = sender.mss  # RFC 5681 §3.1
         sender.timeouts = 0
         self.timers[RETRANSMIT] = NEVER

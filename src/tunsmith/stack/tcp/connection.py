@@ -15,14 +15,15 @@ from tunsmith.stack.tcp.policy import Options, Policy
 from tunsmith.stack.tcp.readiness import Readiness, discard
 from tunsmith.stack.tcp.receiver import Receiver
 from tunsmith.stack.tcp.rtt import RttEstimator
-from tunsmith.stack.tcp.sender import Data, Sender
+from tunsmith.stack.tcp.scoreboard import Data
+from tunsmith.stack.tcp.sender import Sender
 from tunsmith.stack.tcp.state import (
     ON_FIN_SENT,
     RECEIVING,
     TO_BE_RESET,
     State,
 )
-from tunsmith.stack.tcp.timers import COUNT, DELAYED_ACK, LINGER, NEVER, PERSIST, RETRANSMIT
+from tunsmith.stack.tcp.timers import COUNT, DELAYED_ACK, LINGER, NEVER, PERSIST, RACK, RETRANSMIT
 from tunsmith.wire.checksum import ones_sum
 from tunsmith.wire.ip import IpFamily
 from tunsmith.wire.seq import widen
@@ -72,13 +73,11 @@ class Connection(Readiness):
         self.timers = [NEVER] * COUNT
         self.scheduled = NEVER
         rtt = RttEstimator(config.initial_rto, config.min_rto, config.max_rto)
-        self.sender = Sender(iss, config.send_buffer, rtt, self.timers, self._emit)
-        self.sender.no_delay = config.no_delay
+        self.sender = Sender(iss, config, rtt, self.timers, self._emit)
         self.receiver = Receiver(irs, config.receive_buffer, self._deliver)
         self.timestamps = config.timestamps
         self.ts_recent = 0
         self.ts_offset = iss & 0x7FFFFFFF
-        self.sack_ok = False
         self.snd_scale = self.rcv_scale = 0
         self.syn_at = NEVER
         """When our SYN was sent, if once."""
@@ -267,6 +266,8 @@ class Connection(Readiness):
             self.send_ack(now)
         if timers[PERSIST] <= now:
             self._on_persist_timeout(now)
+        if timers[RACK] <= now:
+            self.sender.trouble.on_timer(now)
         if timers[RETRANSMIT] <= now:
             self._on_retransmit_timeout(now)
 
@@ -329,8 +330,7 @@ class Connection(Readiness):
             if mss - (TIMESTAMP_LENGTH if self.timestamps else 0) < sender.mss:
                 self.set_mss(mss)
                 sender.cc.on_mss(sender.mss)
-                sender.restart()
-                sender.output(now)
+                sender.trouble.send_all_again(now)
                 self._schedule()
         elif opening:
             self._finish(code)
@@ -369,7 +369,7 @@ class Connection(Readiness):
         self.timers[:] = [NEVER] * COUNT
         self.sender.queue.clear()
         self.sender.inflight.clear()
-        self.receiver.islands.clear()
+        self.receiver.islands = None
         self.sender.emit = _emit_nothing  # these two were cycles: freed now, not when gc gets to it
         self.receiver.deliver = discard
         self.stack.forget(self)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tunsmith.stack.tcp.sender import Data
+from tunsmith.stack.tcp.scoreboard import Data
 from tunsmith.stack.tcp.state import State
 from tunsmith.stack.tcp.timers import DELAYED_ACK, NEVER, RETRANSMIT
 from tunsmith.wire.tcp import (
@@ -56,7 +56,6 @@ class Leaving:
         "policy",
         "rcv_scale",
         "receiver",
-        "sack_ok",
         "scaling",
         "scheduled",
         "sender",
@@ -91,7 +90,6 @@ class Leaving:
     tune_at: float
     """The stream position where the receive buffer is looked at next."""
     tuning: Tuning | None
-    sack_ok: bool
     scaling: bool
     """Whether windows are scaled: known once we have sent a SYN, final once both have."""
     snd_scale: int
@@ -160,7 +158,7 @@ class Leaving:
         options = TcpOptions(
             mss=self.own_mss(),
             window_scale=self.rcv_scale if self.scaling else None,
-            sack_permitted=config.sack if opening else self.sack_ok,
+            sack_permitted=config.sack if opening else self.sender.sack_ok,
             timestamp=(self.ts_now(now), 0 if opening else self.ts_recent) if self.timestamps else None,
         )
         receiver = self.receiver
@@ -185,18 +183,18 @@ class Leaving:
         return (int(now * 1000) + self.ts_offset) & 0xFFFFFFFF
 
     def send_ack(self, now: float) -> None:
-        """A pure ACK of everything received, with SACK blocks where there is a hole."""
+        """A pure ACK of everything received, with SACK blocks where there is a hole or something came twice."""
         receiver = self.receiver
         if receiver.rcv_nxt >= self.tune_at:
             self._tune(now)
         sender = self.sender
         seq = sender.snd_nxt if sender.snd_nxt == sender.snd_max else sender.acceptable()
-        if not (self.sack_ok and receiver.islands):
+        if not (sender.sack_ok and (receiver.islands or receiver.duplicate)):
             self._emit(seq, b"", ACK, now)
             return
         blocks = tuple(
             (start & 0xFFFFFFFF, end & 0xFFFFFFFF)
-            for start, end in receiver.sack_blocks(3 if self.timestamps else 4)
+            for start, end in receiver.sack_blocks(3 if self.timestamps else 4, self.stack.config.dsack)
         )
         stamp = (self.ts_now(now), self.ts_recent) if self.timestamps else None
         options = build_options(TcpOptions(timestamp=stamp, sack=blocks))

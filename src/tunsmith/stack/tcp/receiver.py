@@ -1,7 +1,7 @@
 """The receiving half of a connection: order, buffer, window, SACK blocks. RFC 9293 §3.10.7.4, RFC 2018.
 
 Text in order goes straight to the owner as a view of the device buffer; what the owner does not take is
-copied and waits in `ready`. Text out of order waits in `islands`. The window never shrinks: `rcv_adv`, the
+copied and waits in `ready`. Text out of order waits in islands (islands.py). The window never shrinks: `rcv_adv`, the
 right edge promised to the peer, only grows (RFC 9293 §3.8.6), and grows in useful steps (§3.8.6.2.2).
 """
 
@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-Data = bytes | memoryview
+from tunsmith.stack.tcp.islands import Edges, Islands
 
-MAX_ISLANDS = 1024
-"""Pieces held out of order; more is a peer that sends confetti, and the newest are dropped."""
+Data = bytes | memoryview
 
 CLOT = 4096
 """Up to how many bytes text that waits is joined."""
@@ -25,16 +24,15 @@ class Receiver:
 
     __slots__ = (
         "deliver",
+        "duplicate",
         "fin_at",
         "islands",
-        "islands_bytes",
         "limit",
         "mss",
         "rcv_adv",
         "rcv_nxt",
         "ready",
         "ready_bytes",
-        "recent",
         "unacked",
     )
 
@@ -46,17 +44,17 @@ class Receiver:
         self.deliver = deliver
         self.ready: deque[Data] = deque()
         self.ready_bytes = 0
-        self.islands: list[tuple[int, bytes]] = []
-        self.islands_bytes = 0
-        self.recent: list[int] = []
-        """Where islands grew, the latest first: their order in the SACK option (RFC 2018 §4)."""
+        self.islands: Islands | None = None
+        """What waits behind a hole; there only as long as something does."""
+        self.duplicate: Edges | None = None
+        """What came twice last, to be told once (D-SACK, RFC 2883)."""
         self.fin_at: int | None = None
         self.unacked = 0
         """Bytes in order since the last ACK left."""
 
     def window(self) -> int:
         """Bytes the peer may send beyond `rcv_nxt`, as of now; moves `rcv_adv`."""
-        right = self.rcv_nxt + self.limit - self.ready_bytes - self.islands_bytes
+        right = self.rcv_nxt + self.limit - self.ready_bytes
         step = right - self.rcv_adv
         if step >= self.mss or step >= self.limit // 2:
             self.rcv_adv = right
@@ -65,7 +63,7 @@ class Receiver:
     def window_is_worth_telling(self) -> bool:
         """Whether an update would move the right edge by a quarter of the buffer or open a closed window,
         and by enough to be a step that `window` takes."""
-        gain = self.rcv_nxt + self.limit - self.ready_bytes - self.islands_bytes - self.rcv_adv
+        gain = self.rcv_nxt + self.limit - self.ready_bytes - self.rcv_adv
         if gain < min(self.mss, self.limit // 2):
             return False
         return gain >= self.limit // 4 or self.rcv_adv == self.rcv_nxt
@@ -79,6 +77,7 @@ class Receiver:
         if self.fin_at is not None:
             data = data[: max(self.fin_at - seq, 0)]
         if seq < self.rcv_nxt:
+            self.duplicate = (seq, self.rcv_nxt)
             data = data[self.rcv_nxt - seq :]
             seq = self.rcv_nxt
         data = data[: max(self.rcv_adv - seq, 0)]
@@ -88,7 +87,9 @@ class Receiver:
             self._advance(data)
             self._join_islands()
         else:
-            self._store(seq, bytes(data))
+            if self.islands is None:
+                self.islands = Islands()
+            self.duplicate = self.islands.add(seq, bytes(data)) or self.duplicate
         return False
 
     def _advance(self, data: Data) -> None:
@@ -110,47 +111,22 @@ class Receiver:
 
     def _join_islands(self) -> None:
         """Deliver the islands that the advance has reached."""
-        while self.islands and self.islands[0][0] <= self.rcv_nxt:
-            seq, data = self.islands.pop(0)
-            self.islands_bytes -= len(data)
-            if seq + len(data) > self.rcv_nxt:
-                self._advance(memoryview(data)[self.rcv_nxt - seq :])
-
-    def _store(self, seq: int, data: bytes) -> None:
-        """Keep only what no island holds yet, so that a byte counts and is delivered once; what arrived
-        first stays (RFC 9293 §3.10.7.4 allows either, and this cannot be rewritten by an attacker)."""
-        self.recent = [seq, *self.recent[:7]]
-        pieces: list[tuple[int, bytes]] = []
-        end = seq + len(data)
-        at = seq
-        for start, held in self.islands:
-            if start >= end:
-                break
-            if start > at:
-                pieces.append((at, data[at - seq : start - seq]))
-            at = max(at, start + len(held))
-        if at < end:
-            pieces.append((at, data[at - seq :]))
-        if len(self.islands) + len(pieces) > MAX_ISLANDS:
+        islands = self.islands
+        if islands is None:
             return
-        self.islands.extend(pieces)
-        self.islands.sort()
-        self.islands_bytes += sum(len(piece) for _, piece in pieces)
+        while island := islands.reached(self.rcv_nxt):
+            for view in island.text(self.rcv_nxt):
+                self._advance(view)
+        if not islands:
+            self.islands = None
 
-    def sack_blocks(self, most: int) -> list[tuple[int, int]]:
-        """Contiguous ranges held, those that grew last first. RFC 2018 §4."""
-        ranges: list[tuple[int, int]] = []
-        for seq, data in self.islands:
-            if ranges and ranges[-1][1] == seq:
-                ranges[-1] = (ranges[-1][0], seq + len(data))
-            else:
-                ranges.append((seq, seq + len(data)))
-        latest: list[tuple[int, int]] = []
-        for seq in self.recent:
-            for edges in ranges:
-                if edges[0] <= seq < edges[1] and edges not in latest:
-                    latest.append(edges)
-        return (latest + [edges for edges in ranges if edges not in latest])[:most]
+    def sack_blocks(self, most: int, dsack: bool) -> list[Edges]:
+        """What to tell in the SACK option: with `dsack` what came twice, once (RFC 2883 §4), then the islands."""
+        blocks = self.islands.blocks() if self.islands is not None else []
+        if self.duplicate is not None and dsack:
+            blocks.insert(0, self.duplicate)
+        self.duplicate = None
+        return blocks[:most]
 
     def read(self, most: int, peek: bool = False) -> bytes:
         """Up to `most` bytes in order; empty when there are none."""

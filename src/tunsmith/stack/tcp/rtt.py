@@ -1,19 +1,27 @@
-"""RTT estimation and retransmission timeout, RFC 6298. Pure: no clock, no I/O; all values in seconds."""
+"""RTT estimation and the timeouts that follow from it: RFC 6298, RFC 8985 §7.2. Pure: no clock, no I/O; seconds."""
 
 from __future__ import annotations
+
+SHORTEST_PROBE_TIMEOUT = 0.01
+"""A probe timeout below the granularity of schedulers would only find the peer asleep."""
 
 
 class RttEstimator:
     """Smoothed RTT and RTO of one connection; `srtt` is None until the first sample."""
 
-    __slots__ = ("max_rto", "min_rto", "rto", "rttvar", "srtt")
+    __slots__ = ("max_rto", "min_rto", "probing", "rto", "rttvar", "shortest", "srtt", "wait")
 
     def __init__(self, initial_rto: float, min_rto: float, max_rto: float) -> None:
         self.srtt: float | None = None
         self.rttvar = 0.0
-        self.rto = initial_rto
+        self.rto = self.wait = initial_rto
+        """`wait`: how long without an ACK until something must be done: the probe timeout, or the RTO."""
         self.min_rto = min_rto
         self.max_rto = max_rto
+        self.shortest = max_rto
+        """The smallest sample."""
+        self.probing = False
+        """Whether a tail loss probe goes before the RTO."""
 
     def on_sample(self, rtt: float) -> None:
         """Fold in the RTT of a segment that was never retransmitted (Karn, RFC 6298 §3)."""
@@ -25,9 +33,19 @@ class RttEstimator:
             error = rtt - srtt
             self.rttvar += ((error if error > 0 else -error) - self.rttvar) / 4
             self.srtt = srtt = srtt + error / 8
+        if rtt < self.shortest:
+            self.shortest = rtt
         rto = srtt + 4 * self.rttvar
-        self.rto = self.min_rto if rto < self.min_rto else min(rto, self.max_rto)
+        self.rto = rto = self.min_rto if rto < self.min_rto else min(rto, self.max_rto)
+        if self.probing and srtt + srtt < rto:
+            self.wait = srtt + srtt if srtt > SHORTEST_PROBE_TIMEOUT / 2 else SHORTEST_PROBE_TIMEOUT
+        else:
+            self.wait = rto
 
     def on_timeout(self) -> None:
         """Back off the timer, RFC 6298 (5.5)."""
-        self.rto = min(self.rto * 2, self.max_rto)
+        self.rto = self.wait = min(self.rto * 2, self.max_rto)
+
+    def restart(self, rto: float) -> None:
+        """Begin with another initial RTO, RFC 6298 (5.7)."""
+        self.rto = self.wait = rto

@@ -1,44 +1,28 @@
-"""The sending half of a connection: what to send next, what is in flight, what was lost.
+"""The sending half of a connection: what to send next, and what is in flight.
 
 Data waits in `queue` as the very buffers the owner gave. Sending moves a buffer, whole or as a view of
 its beginning, into `inflight` as one `Sent` record: with offload that is a super-segment of up to 64 KiB,
 so the bytes read from an upstream socket are also the retransmission buffer and are never copied.
 
-Positions in the stream are plain growing integers (wire/seq.py). After a timeout `snd_nxt` falls back to
-`snd_una` and what was in flight returns to the front of the queue (go back N); `snd_max` remembers how far
-the peer has been sent. Loss recovery is NewReno (RFC 6582), RTO by RFC 6298; the `Sent` records are the
-scoreboard that selective recovery builds on.
+Positions in the stream are plain growing integers (wire/seq.py). RTO by RFC 6298. Here is the quiet path; at
+the first sign of loss the sender is `troubled`, and ACKs and timers go to recovery.py until all is well.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tunsmith.stack.tcp.congestion import Congestion
+from tunsmith.stack.tcp.recovery import Blocks, Recovery
 from tunsmith.stack.tcp.rtt import RttEstimator
+from tunsmith.stack.tcp.scoreboard import Data, Sent
 from tunsmith.stack.tcp.timers import NEVER, PERSIST, RETRANSMIT
 from tunsmith.wire.tcp import ACK, FIN, PSH
 
-Data = bytes | memoryview
-
-DUPLICATE_ACKS = 3
-TICK = 0.001
-"""Of the timestamp clock, in seconds."""
-
-
-class Sent:
-    """One transmission in flight: stream positions [start, end), its bytes, when, and whether again."""
-
-    __slots__ = ("data", "end", "fin", "retransmitted", "sent_at", "start")
-
-    def __init__(self, start: int, end: int, data: Data, fin: bool, sent_at: float, again: bool) -> None:
-        self.start = start
-        self.end = end
-        self.data = data
-        self.fin = fin
-        self.sent_at = sent_at
-        self.retransmitted = again
+if TYPE_CHECKING:
+    from tunsmith.stack.config import StackConfig
 
 
 class Sender:
@@ -47,9 +31,10 @@ class Sender:
     `emit(seq, data, flags, now)` puts one segment on the wire; `timers` are the connection's."""
 
     __slots__ = (
+        "away",
         "cc",
+        "config",
         "corked",
-        "duplicate_acks",
         "emit",
         "fin_queued",
         "fin_sent",
@@ -61,10 +46,11 @@ class Sender:
         "probes",
         "queue",
         "queued",
-        "recover",
-        "recovering",
+        "quiet_since",
+        "recovery",
         "retransmits",
         "rtt",
+        "sack_ok",
         "snd_max",
         "snd_nxt",
         "snd_una",
@@ -74,12 +60,13 @@ class Sender:
         "super_segment",
         "timeouts",
         "timers",
+        "troubled",
     )
 
     def __init__(
         self,
         iss: int,
-        limit: int,
+        config: StackConfig,
         rtt: RttEstimator,
         timers: list[float],
         emit: Callable[[int, Data, int, float], None],
@@ -90,24 +77,32 @@ class Sender:
         self.max_wnd = 0
         self.mss = self.super_segment = 536
         self.cc: Congestion
+        self.config = config
         self.rtt = rtt
         self.timers = timers
         self.emit = emit
-        self.limit = limit
-        self.no_delay = True
+        self.limit = config.send_buffer
+        self.no_delay = config.no_delay
         """Whether a small segment may leave while others are in flight; never while `corked`."""
         self.corked = False
+        self.sack_ok = False
         self.queue: deque[Data] = deque()
         self.queued = 0
         self.inflight: deque[Sent] = deque()
         self.fin_queued = self.fin_sent = False
-        self.duplicate_acks = 0
-        self.recovering = False
-        self.recover = iss
+        self.troubled = False
+        """Whether `recovery` is at work; otherwise nothing is SACKed, lost or sent again."""
+        self.recovery: Recovery | None = None
+        """There from the first trouble on, as it remembers."""
+        self.quiet_since = NEVER
+        """When the last of what was in flight was acknowledged."""
+        self.away = 0
+        """Bytes of the flight that are not in the network: SACKed, or lost and not sent again."""
         self.timeouts = 0
         """Timeouts in a row without progress."""
         self.probes = 0
         self.retransmits = 0
+        """Segments sent again."""
 
     @property
     def space(self) -> int:
@@ -121,12 +116,12 @@ class Sender:
 
     @property
     def waiting(self) -> bool:
-        """Whether there is something to send when the windows allow it."""
-        return bool(self.queue) or (self.fin_queued and not self.fin_sent)
+        """Whether there is, or may be, something to send when the windows allow it."""
+        return bool(self.queue) or self.fin_queued is not self.fin_sent or self.away > 0
 
     def acceptable(self) -> int:
-        """The sequence number for a segment without text: `snd_max`, where the peer expects us to be even
-        after going back, unless its window has closed in front of that."""
+        """The sequence number for a segment without text: behind all that was ever sent, unless the peer's window
+        has closed in front of that."""
         return min(self.snd_max, max(self.snd_nxt, self.snd_una + self.snd_wnd))
 
     def enqueue(self, data: Data) -> None:
@@ -140,12 +135,15 @@ class Sender:
 
     def push(self, data: Data, length: int, now: float) -> None:
         """Send `data`, or queue what the windows do not allow. A FIN that is queued goes with its last byte."""
+        if not self.inflight and now - self.quiet_since > self.rtt.rto:
+            self._restart_after_idle()
         in_flight = self.snd_nxt - self.snd_una + length
         if (
             self.queue
             or length > self.super_segment
             or in_flight > self.snd_wnd
             or in_flight > self.cc.cwnd
+            or self.troubled
             or (
                 not self.no_delay
                 and length % self.mss
@@ -157,16 +155,36 @@ class Sender:
             return
         self.transmit(data, length, now)
         if self.timers[RETRANSMIT] == NEVER:
-            self.timers[RETRANSMIT] = now + self.rtt.rto
+            self.timers[RETRANSMIT] = now + self.rtt.wait
+
+    def _restart_after_idle(self) -> None:
+        """The ACK clock has run down: the window of long ago may be too much for the path now. RFC 5681 §4.1."""
+        if self.config.restart_after_idle:
+            self.cc.cwnd = min(self.cc.cwnd, self.config.initial_window * self.mss)
 
     def output(self, now: float) -> None:
-        """Send what the windows allow. RFC 9293 §3.10.2, §3.8.6.2.1 (silly window), RFC 5681 §3.1."""
+        """Send what the windows allow; arm the timer that guards it."""
+        if self.troubled:
+            self.trouble.send(now)
+        else:
+            self.send_new(now)
+        timers = self.timers
+        if self.snd_nxt - self.snd_una > self.away:
+            if timers[RETRANSMIT] == NEVER:
+                timers[RETRANSMIT] = now + (self.rtt.rto if self.troubled else self.rtt.wait)
+        elif self.waiting:
+            timers[RETRANSMIT] = NEVER
+            if timers[PERSIST] == NEVER:
+                timers[PERSIST] = now + self.rtt.rto
+
+    def send_new(self, now: float) -> None:
+        """Send from the queue. RFC 9293 §3.10.2, §3.8.6.2.1 (silly window), RFC 5681 §3.1."""
         queue = self.queue
         while queue:
             data = queue[0]
             length = len(data)
             flight = self.snd_nxt - self.snd_una
-            room = min(self.cc.cwnd, self.snd_wnd) - flight
+            room = min(self.cc.cwnd + self.away, self.snd_wnd) - flight
             allowed = min(room, self.super_segment)
             if length > allowed:
                 length = allowed - allowed % self.mss
@@ -190,12 +208,21 @@ class Sender:
             self.transmit(data, length, now)
         if self.fin_queued and not self.fin_sent and not queue and self.snd_wnd:
             self.transmit(b"", 0, now)
-        timers = self.timers
-        if self.inflight:
-            if timers[RETRANSMIT] == NEVER:
-                timers[RETRANSMIT] = now + self.rtt.rto
-        elif timers[PERSIST] == NEVER and self.waiting:
-            timers[PERSIST] = now + self.rtt.rto
+
+    def send_one(self, now: float) -> bool:
+        """Send one new segment if the peer's window takes it, whatever cwnd is. Returns whether it has."""
+        room = self.snd_una + self.snd_wnd - self.snd_nxt
+        if not self.queue or room <= 0:
+            return False
+        view = memoryview(self.queue[0])
+        data = view[: min(self.mss, room)]
+        if len(data) < len(view):
+            self.queue[0] = view[len(data) :]
+        else:
+            self.queue.popleft()
+        self.queued -= len(data)
+        self.transmit(data, len(data), now)
+        return True
 
     def _held_tail(self, length: int, flight: int) -> int:
         """How much of the next `length` bytes waits for more: what does not fill a segment at the end of all there is,
@@ -221,23 +248,18 @@ class Sender:
                 flags |= FIN
                 end += 1
         self.snd_nxt = end
-        again = start < self.snd_max
-        if again:
-            self.retransmits += 1
         if end > self.snd_max:
             self.snd_max = end
-        self.inflight.append(Sent(start, end, data, fin, now, again))
+        self.inflight.append(Sent(start, end, data, fin, now))
         self.emit(start, data, flags, now)
 
-    def on_ack(self, ack: int, echoed_rtt: float | None, now: float) -> None:
-        """`ack` acknowledges new data: snd_una < ack <= snd_max. `echoed_rtt` is the RTT by timestamps, wanted
-        once anything has been retransmitted."""
+    def on_ack(self, ack: int, now: float) -> None:
+        """`ack` acknowledges new data, snd_una < ack <= snd_max, and there is no trouble."""
         acked = ack - self.snd_una
         filled = self.snd_nxt - self.snd_una + self.mss > self.cc.cwnd
         self.snd_una = ack
         inflight = self.inflight
-        sample = echoed_rtt
-        again: Sent | None = None
+        sent_at = NEVER
         while inflight:
             record = inflight[0]
             if record.end > ack:
@@ -246,128 +268,67 @@ class Sender:
                     record.start = ack
                 break
             inflight.popleft()
-            if record.retransmitted:
-                again = record
-            elif again is None:
-                sample = now - record.sent_at
+            sent_at = record.sent_at
         if ack > self.snd_nxt:
-            self._skip_requeued(ack)
-        if again is not None:  # Karn, RFC 6298 §3: which transmission this answers, only a timestamp can tell
-            sample = echoed_rtt
-            if sample is not None and sample > now - again.sent_at + 2 * TICK:
-                sample = None
-        if sample is not None:
-            self.rtt.on_sample(sample)
+            self.skip_unsent(ack)
+        rtt = self.rtt
+        if sent_at != NEVER:
+            rtt.on_sample(now - sent_at)
         self.timeouts = self.probes = 0
-        if self.recovering:
-            self._on_ack_in_recovery(ack, acked, now)
+        if filled:
+            self.cc.on_ack(acked, rtt.srtt or 0.0, now)
+        if inflight:
+            self.timers[RETRANSMIT] = now + rtt.wait  # RFC 6298 (5.3)
         else:
-            self.duplicate_acks = 0
-            if filled:
-                # While what was in flight at a timeout is still acknowledged: one MSS an ACK, RFC 3465 §2.3.
-                self.cc.on_ack(acked if ack > self.recover else min(acked, self.mss), now)
-        self.timers[RETRANSMIT] = now + self.rtt.rto if inflight else NEVER  # RFC 6298 (5.2), (5.3)
+            self.timers[RETRANSMIT] = NEVER  # RFC 6298 (5.2)
+            self.quiet_since = now
 
-    def _skip_requeued(self, ack: int) -> None:
-        """After going back, an ACK of the first transmission overtakes `snd_nxt`: forget what it covers."""
+    def skip_unsent(self, ack: int) -> None:
+        """The peer has taken what was only meant to probe its window: it need not be sent."""
         surplus = ack - self.snd_nxt
         self.snd_nxt = ack
-        while surplus and self.queue:
-            data = self.queue[0]
-            if len(data) > surplus:
-                self.queue[0] = memoryview(data)[surplus:]
-                self.queued -= surplus
-                return
-            self.queue.popleft()
-            self.queued -= len(data)
-            surplus -= len(data)
-        if surplus:
+        if self.queue:
+            view = memoryview(self.queue.popleft())[surplus:]
+            if view:
+                self.queue.appendleft(view)
+            self.queued -= surplus
+        else:
             self.fin_sent = True
 
-    def _on_ack_in_recovery(self, ack: int, acked: int, now: float) -> None:
-        """RFC 6582 §3.2 step 3."""
-        if ack >= self.recover:
-            self.recovering = False
-            self.duplicate_acks = 0
-            self.cc.on_recovered(self.snd_nxt - self.snd_una)
-        else:
-            self.cc.on_partial_ack(acked)
-            self.retransmit_first(now)
+    @property
+    def trouble(self) -> Recovery:
+        """Where signs of loss are taken."""
+        if self.recovery is None:
+            self.recovery = Recovery(self)
+        return self.recovery
 
-    def on_duplicate_ack(self, now: float) -> None:
-        """An ACK that repeats `snd_una` while data is in flight. RFC 5681 §3.2, RFC 6582 §3.2 step 2."""
-        self.duplicate_acks += 1
-        if self.recovering:
-            self.cc.on_duplicate_ack()
-        elif self.duplicate_acks == DUPLICATE_ACKS and self.snd_una > self.recover:
-            self.recovering = True
-            self.recover = self.snd_max
-            self.cc.on_fast_retransmit(self.snd_nxt - self.snd_una)
-            self.retransmit_first(now)
-            self.timers[RETRANSMIT] = now + self.rtt.rto
-
-    def retransmit_first(self, now: float) -> None:
-        """Send the first unacknowledged segment again, one MSS of it."""
-        if not self.inflight:
-            return
-        record = self.inflight[0]
-        if len(record.data) > self.mss:
-            view = memoryview(record.data)
-            middle = record.start + self.mss
-            rest = Sent(
-                middle, record.end, view[self.mss :], record.fin, record.sent_at, record.retransmitted
-            )
-            self.inflight[0] = record = Sent(record.start, middle, view[: self.mss], False, now, True)
-            self.inflight.insert(1, rest)
-        record.retransmitted = True
-        record.sent_at = now
-        self.retransmits += 1
-        self.emit(record.start, record.data, FIN | ACK if record.fin else ACK, now)
+    def on_trouble(
+        self, ack: int, blocks: Blocks, duplicate: bool, echoed_rtt: float | None, now: float
+    ) -> None:
+        """An ACK of new data, or one that repeats `snd_una`, that needs a closer look. See Recovery.on_ack."""
+        self.trouble.on_ack(ack, blocks, duplicate, echoed_rtt, now)
 
     def on_retransmit_timeout(self, now: float) -> None:
-        """RFC 6298 (5.4)-(5.7), RFC 5681 §3.1: one segment in flight, everything else goes back."""
-        self.timers[RETRANSMIT] = NEVER
-        if not self.inflight:
-            return
-        if not self.timeouts:
-            self.cc.on_timeout(self.snd_nxt - self.snd_una)
-        self.timeouts += 1
-        self.rtt.on_timeout()
-        self.restart()
-        self.output(now)
-        if not self.inflight:  # the peer closed its window over what was lost
-            self.probe(now)
-
-    def restart(self) -> None:
-        """Return everything in flight to the front of the queue. What comes twice from now on is no sign of
-        loss until the peer has caught up (RFC 6582 §3.2 step 4)."""
-        self.recovering = False
-        self.recover = self.snd_max
-        self.duplicate_acks = 0
-        while self.inflight:
-            record = self.inflight.pop()
-            if record.fin:
-                self.fin_sent = False
-            if record.data:
-                self.queue.appendleft(record.data)
-                self.queued += len(record.data)
-        self.snd_nxt = self.snd_una
+        """The timer RETRANSMIT has expired."""
+        if self.troubled or self.rtt.wait == self.rtt.rto:
+            self.trouble.on_retransmit_timeout(now)
+        else:
+            self.trouble.expect_probe(now)
 
     def probe(self, now: float) -> None:
         """The persist timer: one byte (or the FIN) beyond a closed window, or all that fits into a silly
         one. RFC 9293 §3.8.6.1, backed off like the RTO."""
         timers = self.timers
         timers[PERSIST] = NEVER
-        if self.inflight or not self.waiting:
+        if self.snd_nxt - self.snd_una > self.away or not self.waiting:
             return
         self.probes += 1
         self.timeouts += 1
-        length = 1
-        if self.queue:
-            data = memoryview(self.queue[0])[: max(1, min(self.snd_wnd, self.mss))]
-            length = len(data)
+        data = self.inflight[0].data if self.inflight else self.queue[0] if self.queue else b""
+        if data:
+            data = memoryview(data)[: max(1, min(self.snd_wnd, self.mss))]
             self.emit(self.snd_una, data, ACK, now)
         else:
             self.emit(self.snd_una, b"", FIN | ACK, now)
-        self.snd_max = max(self.snd_max, self.snd_nxt + length)
+        self.snd_max = max(self.snd_max, self.snd_una + max(len(data), 1))
         timers[PERSIST] = now + min(self.rtt.rto * (1 << min(self.probes, 16)), self.rtt.max_rto)

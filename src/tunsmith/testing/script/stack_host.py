@@ -19,7 +19,6 @@ from tunsmith.stack.events import (
 )
 from tunsmith.stack.request import FlowRequest
 from tunsmith.stack.stack import Stack
-from tunsmith.stack.tcp.congestion import NewReno
 from tunsmith.stack.tcp.connection import Connection
 from tunsmith.stack.tcp.policy import Keepalive
 from tunsmith.stack.tcp.state import State
@@ -35,7 +34,7 @@ from tunsmith.wire.vnet import VNET_HDR_LEN
 
 PLAIN = StackConfig(timestamps=False, sack=False, window_scaling=False, receive_buffer_limit=0)
 """No options but the MSS, no buffer that grows: a script sees nothing that it did not ask for."""
-WORDS: dict[str, Any] = {"on": True, "off": False, "reno": NewReno}
+WORDS: dict[str, Any] = {"on": True, "off": False, "cubic": "cubic", "reno": "reno"}
 NAMES = frozenset(field.name for field in fields(StackConfig))
 WHOLE = frozenset({"receive_buffer", "send_buffer", "mss", "traffic_class", "ttl"})
 """Options of a connection that are counted, not measured."""

@@ -1,0 +1,451 @@
+"""What a sender does from the first sign of loss until all is well again.
+
+Without such a sign a sender is not `troubled`, and nothing here runs. Signs are a SACK block, a duplicate ACK
+and a timer. `on_ack` takes over then:
+
+    marks      scoreboard.py: what the ACK covers and the SACK blocks report
+    detection  RACK (rack.py), or RFC 6675's counting of SACKs, or NewReno's of duplicate ACKs
+    reaction   a loss begins a recovery: cwnd by PRR (prr.py) until what was sent before it is acknowledged
+    sending    lost records first, then new data, while cwnd exceeds what is in the network
+
+A peer without SACK tells only that something arrived: duplicate ACKs count as one segment each (RFC 6582), and
+what remains is the same. After a timeout all that is old is lost, and slow start begins (RFC 5681 §3.1); what
+was SACKed is sent again only if the peer's ACKs then stop in front of it.
+
+TLP (RFC 8985 §7): on the quiet path the retransmission timer runs for the shorter probe timeout. When it
+expires, the timer of the retransmission proper and the exact time of the probe are worked out here, so that a
+connection whose ACKs come in time never has anything to do with it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from tunsmith.stack.tcp.prr import ProportionalRateReduction
+from tunsmith.stack.tcp.rack import DUPLICATE_ACKS, TICK, Rack
+from tunsmith.stack.tcp.scoreboard import LOST, RETRANSMITTED, SACKED, Scoreboard, Sent
+from tunsmith.stack.tcp.timers import NEVER, RACK, RETRANSMIT
+from tunsmith.wire.seq import widen
+from tunsmith.wire.tcp import ACK, FIN, PSH
+
+if TYPE_CHECKING:
+    from tunsmith.stack.tcp.sender import Sender
+
+Blocks = tuple[tuple[int, int], ...]
+
+PEERS_DELAYED_ACK = 0.2
+"""How long a peer may keep the ACK of a single segment back (TLP.max_ack_delay)."""
+
+
+class Phase(Enum):
+    """Of a troubled sender."""
+
+    OPEN = "open"
+    """Nothing is known to be lost: reordering, or a tail loss probe on its way."""
+    RECOVERY = "recovery"
+    """Fast recovery, RFC 6675 §5."""
+    LOSS = "loss"
+    """Slow start after a retransmission timeout."""
+
+
+class Recovery:
+    """The troubles of one Sender, from the first on."""
+
+    __slots__ = (
+        "_before",
+        "_duplicates",
+        "_prr",
+        "_rack",
+        "_repaired_at",
+        "_tail",
+        "_tail_again",
+        "board",
+        "phase",
+        "point",
+        "sender",
+    )
+
+    def __init__(self, sender: Sender) -> None:
+        self.sender = sender
+        self.board = Scoreboard(sender.inflight, sender.snd_una)
+        self.phase = Phase.OPEN
+        self.point = sender.snd_una - 1
+        """What was sent when the last recovery began: it ends when that is acknowledged (RecoveryPoint)."""
+        self._prr = ProportionalRateReduction(0)
+        self._rack = Rack() if sender.sack_ok and sender.config.rack else None
+        self._duplicates = 0
+        self._tail: int | None = None
+        """`snd_nxt` when a tail loss probe left that is not yet answered (TLP.end_seq)."""
+        self._tail_again = False
+        """Whether that probe was sent before (TLP.is_retrans)."""
+        self._before: tuple[int, int] | None = None
+        """cwnd and ssthresh before this recovery, while it may yet turn out to have been for nothing."""
+        self._repaired_at = NEVER
+        """When this recovery sent something again first."""
+
+    @property
+    def pipe(self) -> int:
+        """Bytes in the network."""
+        sender = self.sender
+        return sender.snd_nxt - sender.snd_una - self.board.sacked - self.board.lost
+
+    # --- ACKs ---
+
+    def on_ack(self, ack: int, blocks: Blocks, duplicate: bool, echoed_rtt: float | None, now: float) -> None:
+        """An ACK with SACK blocks, one that repeats the last, or any while the sender is troubled. `duplicate`: it
+        is nothing but a repetition (RFC 5681 §2). `echoed_rtt`: since the segment left whose timestamp it echoes."""
+        sender, board = self.sender, self.board
+        advance = ack - sender.snd_una
+        if not (advance or blocks or sender.troubled or (duplicate and not sender.sack_ok)):
+            return
+        self.begin()
+        cc = sender.cc
+        limited = self.pipe + sender.mss > cc.cwnd
+        before, phase = board.lost, self.phase
+        delivered, d_sack = self._mark(ack, blocks)
+        if advance:
+            sender.timeouts = sender.probes = 0
+            if board.reneged:
+                board.forget()
+                self._start_again(now)
+                return
+        self._measure(delivered, echoed_rtt if advance else None, now)
+        arrived = sum(map(len, delivered))
+        if not sender.sack_ok:
+            arrived = self._count_duplicates(ack, advance, duplicate)
+        self._settle_probe(ack, d_sack, duplicate and not blocks, now)
+        if d_sack is not None and self._rack is not None:
+            self._rack.on_duplicate(ack, sender.snd_nxt)
+        if self._before is not None and advance and echoed_rtt is not None:
+            self._undo_if_spurious(echoed_rtt, now)
+        if self.phase is not Phase.OPEN and ack >= self.point:
+            self._end()
+        partial = bool(advance) and self.phase is Phase.RECOVERY and not sender.sack_ok
+        if partial or self._is_third_duplicate:
+            self._lose_first()
+        self.detect(now, arrived)
+        if self.phase is Phase.RECOVERY:
+            bad_news = sender.sack_ok and board.lost > before
+            cc.cwnd = self._prr.window(
+                arrived, self.pipe, cc.ssthresh, sender.mss, bool(advance) and not bad_news
+            )
+            if partial:
+                cc.cwnd = max(cc.cwnd, self.pipe + sender.mss)  # RFC 6582 §3.2 step 3
+        elif advance and limited and phase is not Phase.RECOVERY:
+            if phase is Phase.OPEN:
+                arrived = advance
+            elif not sender.sack_ok:
+                arrived = min(arrived, sender.mss)  # RFC 3465 §2.3: it covers what had arrived long before
+            cc.on_ack(arrived, sender.rtt.srtt or 0.0, now)
+        self._leave(advance, now)
+
+    def begin(self) -> None:
+        """The sender is troubled from now on: RETRANSMIT is the retransmission timeout proper."""
+        sender = self.sender
+        if not sender.troubled:
+            sender.troubled = True
+            sender.timers[RETRANSMIT] += sender.rtt.rto - sender.rtt.wait
+            self.board.highest = max(self.board.highest, sender.snd_una)
+
+    def _leave(self, advance: int, now: float) -> None:
+        """Arm the timer after an ACK; return to the quiet path if nothing keeps us."""
+        sender, rtt, board = self.sender, self.sender.rtt, self.board
+        sender.away = board.sacked + board.lost
+        wait = rtt.rto
+        if (
+            self.phase is Phase.OPEN
+            and not sender.away
+            and self._tail is None
+            and sender.snd_una >= self.point
+        ):
+            sender.troubled = False
+            sender.timers[RACK] = NEVER
+            wait = rtt.wait
+            if not advance:
+                sender.timers[RETRANSMIT] -= rtt.rto - wait
+        if not sender.inflight:
+            sender.timers[RETRANSMIT] = NEVER
+            sender.quiet_since = now
+        elif advance:
+            sender.timers[RETRANSMIT] = now + wait  # RFC 6298 (5.3)
+
+    def _mark(self, ack: int, blocks: Blocks) -> tuple[list[Sent], int | None]:
+        """Put the ACK on the scoreboard. Returns the records it newly covers, in order, and the end of the D-SACK
+        among its blocks."""
+        sender = self.sender
+        delivered = self.board.acknowledge(ack) if ack > sender.snd_una else []
+        sender.snd_una = ack
+        if ack > sender.snd_nxt:
+            sender.skip_unsent(ack)
+        d_sack: int | None = None
+        news: list[tuple[int, int]] = []
+        wide = [(widen(start, ack), widen(end, ack)) for start, end in blocks]
+        for index, (start, end) in enumerate(wide):
+            if index == 0 and start < end and self._is_duplicate(ack, wide):
+                d_sack = end
+            elif ack <= start < end <= sender.snd_nxt:  # RFC 2018 leaves the rest undefined
+                news.append((start, end))
+        if news:
+            delivered += self.board.sack(news)
+            delivered.sort(key=lambda record: record.start)
+        return delivered, d_sack
+
+    @staticmethod
+    def _is_duplicate(ack: int, blocks: list[tuple[int, int]]) -> bool:
+        """Whether the first block is a D-SACK: below the ACK, or within the second. RFC 2883 §4."""
+        start, end = blocks[0]
+        return end <= ack or (len(blocks) > 1 and blocks[1][0] <= start and end <= blocks[1][1])
+
+    def _measure(self, delivered: list[Sent], echoed_rtt: float | None, now: float) -> None:
+        """RTT samples, with Karn's rule (RFC 6298 §3): which transmission of a record that was sent twice is
+        answered, only a timestamp can tell."""
+        if not delivered:
+            return
+        rtt = self.sender.rtt
+        again = [record for record in delivered if record.marks & RETRANSMITTED]
+        if not again:
+            rtt.on_sample(now - delivered[-1].sent_at)
+        elif echoed_rtt is not None and echoed_rtt <= now - again[-1].sent_at + 2 * TICK:
+            rtt.on_sample(echoed_rtt)
+        if self._rack is not None:
+            self.board.highest = self._rack.on_delivered(delivered, self.board.highest, echoed_rtt, rtt, now)
+
+    # --- losses ---
+
+    def detect(self, now: float, arrived: int = 0) -> None:
+        """Find what is lost; the first loss begins a recovery. `arrived`: bytes that the ACK has reported."""
+        board, sender = self.board, self.sender
+        rack = self._rack
+        if rack is not None:
+            impatient = (
+                self.phase is not Phase.OPEN
+                or board.pieces >= DUPLICATE_ACKS
+                or board.sacked >= DUPLICATE_ACKS * sender.mss
+            )
+            window = rack.window(sender.rtt, impatient)
+            lost, wait = rack.losses(board.records, window, now)
+            for record in lost:
+                board.lose(record)
+            sender.timers[RACK] = now + wait if wait else NEVER
+        elif sender.sack_ok:
+            self._count_sacks()
+        sender.away = board.sacked + board.lost
+        if board.lost and self.phase is Phase.OPEN and sender.snd_una > self.point:
+            self.reduce(now, arrived)
+
+    def _count_sacks(self) -> None:
+        """IsLost of RFC 6675 §4: three pieces or more than two segments SACKed above."""
+        above = pieces = 0
+        for record in reversed(self.board.records):
+            if record.marks & SACKED:
+                above += len(record)
+                pieces += 1
+            elif not record.marks and (
+                pieces >= DUPLICATE_ACKS or above > (DUPLICATE_ACKS - 1) * self.sender.mss
+            ):
+                self.board.lose(record)
+
+    def _count_duplicates(self, ack: int, advance: int, duplicate: bool) -> int:
+        """A peer without SACK: each duplicate ACK is a segment that has arrived, RFC 6582 §3.2. Returns the bytes
+        that have newly arrived."""
+        sender, board = self.sender, self.board
+        had = board.sacked
+        if advance:
+            self._duplicates = 0
+            partial = self.phase is Phase.RECOVERY and ack < self.point
+            board.sacked = had - max(advance - sender.mss, 0) if partial else 0
+        elif duplicate and self.phase is not Phase.LOSS:
+            self._duplicates += 1
+            board.sacked = had + sender.mss
+        most = sender.snd_nxt - ack - board.lost - sender.mss
+        board.sacked = max(min(board.sacked, most), 0)
+        return max(advance + board.sacked - had, 0)
+
+    @property
+    def _is_third_duplicate(self) -> bool:
+        """RFC 5681 §3.2; not of what was sent before the last recovery, RFC 6582 §3.2 step 2."""
+        return (
+            self._duplicates >= DUPLICATE_ACKS
+            and self.phase is Phase.OPEN
+            and self.sender.snd_una > self.point
+        )
+
+    def _lose_first(self) -> None:
+        """The first segment in flight is lost."""
+        records = self.board.records
+        if records and not records[0].marks & LOST:
+            if len(records[0].data) > self.sender.mss:
+                self.board.split(0, records[0].start + self.sender.mss)
+            self.board.lose(records[0])
+
+    def reduce(self, now: float, arrived: int = 0) -> None:
+        """Begin a recovery, RFC 6675 §5 step 4. `arrived`: bytes that the ACK has reported which made it begin."""
+        sender, cc = self.sender, self.sender.cc
+        flight = sender.snd_nxt - sender.snd_una
+        self._before = (cc.cwnd, cc.ssthresh)
+        self._repaired_at = now
+        self.phase = Phase.RECOVERY
+        self.point = sender.snd_nxt
+        self._tail = None
+        cc.on_congestion(min(flight, cc.cwnd), now)  # without what limited transmit sent, RFC 5681 §3.2
+        self._prr = ProportionalRateReduction(flight - self.board.sacked + arrived)
+        sender.timers[RETRANSMIT] = now + sender.rtt.rto
+
+    def _end(self) -> None:
+        """All that was sent before the recovery began is acknowledged."""
+        if self.phase is Phase.RECOVERY:
+            self.sender.cc.cwnd = self.sender.cc.ssthresh
+        self.phase = Phase.OPEN
+        self._before = None
+        if self._rack is not None:
+            self._rack.on_recovered()
+
+    def _undo_if_spurious(self, echoed_rtt: float, now: float) -> None:
+        """Eifel, RFC 3522 §3.2: the ACK echoes a timestamp from before we sent anything again, so that what we
+        thought lost was late. Then nothing has happened (RFC 4015 §3.2)."""
+        before, self._before = self._before, None
+        if before is not None and echoed_rtt > now - self._repaired_at + TICK:
+            cc = self.sender.cc
+            cc.cwnd, cc.ssthresh = max(cc.cwnd, before[0]), before[1]
+            self.board.find()
+            self.phase = Phase.OPEN
+            self.point = self.sender.snd_una - 1
+
+    # --- timers ---
+
+    def on_retransmit_timeout(self, now: float) -> None:
+        """RFC 6298 (5.4)-(5.7), RFC 5681 §3.1."""
+        sender = self.sender
+        sender.timers[RETRANSMIT] = NEVER
+        self.begin()
+        sender.timeouts += 1
+        sender.rtt.on_timeout()
+        self._start_again(now)
+        sender.output(now)
+        if not self.pipe:  # the peer closed its window over what was lost
+            sender.probe(now)
+
+    def _start_again(self, now: float) -> None:
+        """Slow start from the first unacknowledged byte. What was sent so lately that its ACK may yet come
+        is not lost (RFC 8985 §6.3)."""
+        sender, board, cc = self.sender, self.board, self.sender.cc
+        if self.phase is not Phase.RECOVERY and sender.timeouts <= 1:
+            self._before = (cc.cwnd, cc.ssthresh)
+            self._repaired_at = now
+            cc.on_timeout(sender.snd_nxt - sender.snd_una, now)
+        else:
+            self._before = None
+        self.phase = Phase.LOSS
+        self.point = sender.snd_nxt
+        self._tail = None
+        if not sender.sack_ok:
+            board.sacked = self._duplicates = 0
+        late = now if self._rack is None else now - self._rack.patience(sender.rtt)
+        for record in board.records:
+            if not record.marks & (SACKED | LOST) and (
+                record.sent_at <= late or record.start == sender.snd_una
+            ):
+                board.lose(record)
+        cc.cwnd = self.pipe + sender.mss
+        sender.away = board.sacked + board.lost
+
+    def send_all_again(self, now: float) -> None:
+        """The path has become narrower: what is in flight did not fit, but that is no congestion."""
+        self.begin()
+        self.board.lose_all()
+        self.sender.away = self.board.sacked + self.board.lost
+        self.point = self.sender.snd_nxt
+        self.sender.output(now)
+
+    def expect_probe(self, now: float) -> None:
+        """The probe timeout has passed since the last ACK: set the timer for the probe itself, which counts from
+        the last transmission and allows for a delayed ACK of a single segment. RFC 8985 §7.2."""
+        sender = self.sender
+        wait = sender.rtt.wait
+        self.begin()
+        if sender.snd_nxt - sender.snd_una <= sender.mss:
+            wait += PEERS_DELAYED_ACK
+        sender.timers[RACK] = min(sender.inflight[-1].sent_at + wait, sender.timers[RETRANSMIT])
+
+    def on_timer(self, now: float) -> None:
+        """RACK's reordering timer; or TLP's, when nothing is SACKed or lost."""
+        sender = self.sender
+        sender.timers[RACK] = NEVER
+        if self.phase is Phase.OPEN and not sender.away:
+            if self._tail is None and sender.inflight:
+                self._probe_tail(now)
+            return
+        self.detect(now)
+        if self.phase is Phase.RECOVERY:
+            cc = sender.cc
+            cc.cwnd = self._prr.window(0, self.pipe, cc.ssthresh, sender.mss, False)
+        sender.output(now)
+
+    def _probe_tail(self, now: float) -> None:
+        """RFC 8985 §7.3: a new segment, even beyond cwnd, or the last one again."""
+        sender = self.sender
+        self._tail_again = not sender.send_one(now)
+        if self._tail_again:
+            records = self.board.records
+            last = records[-1]
+            if len(last.data) > sender.mss:
+                self.board.split(
+                    len(records) - 1, last.start + (len(last.data) - 1) // sender.mss * sender.mss
+                )
+            self._send_again(records[-1], now)
+        self._tail = sender.snd_nxt
+        sender.timers[RETRANSMIT] = now + sender.rtt.rto
+
+    def _settle_probe(self, ack: int, d_sack: int | None, repeated: bool, now: float) -> None:
+        """RFC 8985 §7.4.2: was the tail loss probe needed? `repeated`: the ACK only repeats the last."""
+        if self._tail is None or ack < self._tail:
+            return
+        if not self._tail_again or d_sack == self._tail or repeated:
+            self._tail = None
+        elif ack > self._tail:  # it has repaired a loss that nothing else will tell of
+            self._tail = None
+            cc = self.sender.cc
+            cc.on_congestion(self.sender.snd_nxt - ack, now)
+            cc.cwnd = min(cc.cwnd, cc.ssthresh)
+
+    # --- sending ---
+
+    def send(self, now: float) -> None:
+        """What is lost, then what is new, as the windows allow. NextSeg of RFC 6675 §4, rules 1 and 2."""
+        sender = self.sender
+        if self.board.lost and not self._send_lost(now):
+            return
+        before = sender.snd_nxt
+        sender.send_new(now)
+        self._prr.sent += sender.snd_nxt - before
+
+    def _send_lost(self, now: float) -> bool:
+        """Returns whether nothing lost is left to send."""
+        sender, board, mss = self.sender, self.board, self.sender.mss
+        index = 0
+        while board.lost:
+            record = board.records[index]
+            if record.marks & LOST:
+                board.join(index, mss)
+                room = sender.cc.cwnd - self.pipe
+                allowed = min(sender.snd_una + sender.snd_wnd - record.start, sender.super_segment)
+                if allowed <= 0 or (room < min(len(record), mss) and self.pipe):
+                    break
+                allowed = min(allowed, max(room - room % mss, mss))
+                if len(record.data) > allowed:
+                    board.split(index, record.start + allowed)
+                self._send_again(record, now)
+            index += 1
+        sender.away = board.sacked + board.lost
+        return not board.lost
+
+    def _send_again(self, record: Sent, now: float) -> None:
+        self.board.send_again(record, now)
+        self._prr.sent += len(record)
+        self.sender.retransmits += -(-len(record) // self.sender.mss)
+        sender = self.sender
+        flags = FIN | ACK if record.fin else ACK
+        if record.data and record.end == sender.snd_nxt and not sender.queue:
+            flags |= PSH
+        sender.emit(record.start, record.data, flags, now)

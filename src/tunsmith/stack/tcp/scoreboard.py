@@ -1,0 +1,169 @@
+"""What is known of each transmission in flight: SACKed, lost, sent again. RFC 2018, RFC 6675 §3.
+
+With offload one transmission is a super-segment of up to 45 packets, and a loss hits one of them in the
+middle. A record is cut where the edge of a SACK block, an ACK or a retransmission falls, and only then: on a
+path without loss there is one record for each super-segment, and nobody looks at its marks.
+
+A record is in exactly one of three conditions: in the network, `SACKED`, or `LOST`. Sending it again puts it
+back into the network, with RETRANSMITTED to say that an ACK for it is ambiguous. Bytes in the network, what
+RFC 6675 calls pipe, are therefore all in flight but `sacked` and `lost`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from operator import attrgetter
+
+Data = bytes | memoryview
+
+RETRANSMITTED, SACKED, LOST = 1, 2, 4
+_END = attrgetter("end")
+
+
+class Sent:
+    """One transmission in flight: stream positions [start, end), a FIN being the last of them if `fin`; its
+    bytes, when it was sent last, and its marks."""
+
+    __slots__ = ("data", "end", "fin", "marks", "sent_at", "start")
+
+    def __init__(self, start: int, end: int, data: Data, fin: bool, sent_at: float) -> None:
+        self.start = start
+        self.end = end
+        self.data = data
+        self.fin = fin
+        self.sent_at = sent_at
+        self.marks = 0
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+class Scoreboard:
+    """The marks on `records`, which cover [snd_una, snd_nxt) without gaps. All quantities are bytes."""
+
+    __slots__ = ("_told", "highest", "lost", "pieces", "records", "sacked")
+
+    def __init__(self, records: deque[Sent], highest: int) -> None:
+        self.records = records
+        self.sacked = 0
+        self.lost = 0
+        self.pieces = 0
+        """Records that are SACKED."""
+        self.highest = highest
+        """The end of the highest record ever acknowledged or SACKed."""
+        self._told: dict[int, int] = {}
+        """The blocks of the last ACK, most of which the next repeats."""
+
+    def acknowledge(self, ack: int) -> list[Sent]:
+        """Take out what lies below `ack`; returns those of the records that were not SACKed before."""
+        records = self.records
+        delivered = []
+        while records and records[0].start < ack:
+            if records[0].end > ack:
+                self.split(0, ack)
+            record = records.popleft()
+            if record.marks & SACKED:
+                self.sacked -= len(record)
+                self.pieces -= 1
+                continue
+            if record.marks & LOST:
+                self.lost -= len(record)
+            delivered.append(record)
+        return delivered
+
+    def sack(self, blocks: list[tuple[int, int]]) -> list[Sent]:
+        """Mark what `blocks` cover; returns the records that were not marked before. The blocks lie within
+        [snd_una, snd_nxt]."""
+        delivered: list[Sent] = []
+        for start, end in blocks:
+            known = self._told.get(start, start)
+            if known < end:
+                self._sack(known, end, delivered)
+        self._told = dict(blocks)
+        return delivered
+
+    def _sack(self, start: int, end: int, delivered: list[Sent]) -> None:
+        records = self.records
+        index = bisect_right(records, start, key=_END)
+        while index < len(records):
+            record = records[index]
+            if record.start >= end:
+                break
+            if not record.marks & SACKED:
+                if record.start < start:
+                    self.split(index, start)
+                    index += 1
+                    continue
+                if record.end > end:
+                    self.split(index, end)
+                if record.marks & LOST:
+                    self.lost -= len(record)
+                record.marks = record.marks & ~LOST | SACKED
+                self.sacked += len(record)
+                self.pieces += 1
+                delivered.append(record)
+            index += 1
+
+    def split(self, index: int, position: int) -> None:
+        """Cut the record at `index` in two at `position`, which lies inside it."""
+        record = self.records[index]
+        length = position - record.start
+        view = memoryview(record.data)
+        rest = Sent(position, record.end, view[length:], record.fin, record.sent_at)
+        rest.marks = record.marks
+        record.end = position
+        record.data = view[:length]
+        record.fin = False
+        self.records.insert(index + 1, rest)
+        if record.marks & SACKED:
+            self.pieces += 1
+
+    def join(self, index: int, most: int) -> None:
+        """Let the lost record at `index` take in lost ones behind it, as long as it has no more than `most` bytes."""
+        records = self.records
+        record = records[index]
+        while index + 1 < len(records):
+            other = records[index + 1]
+            if not other.marks & LOST or len(record.data) + len(other.data) > most:
+                break
+            record.data = b"".join((record.data, other.data))
+            record.end = other.end
+            record.fin = other.fin
+            del records[index + 1]
+
+    def lose(self, record: Sent) -> None:
+        """Count `record`, which is in the network, as lost."""
+        record.marks |= LOST
+        self.lost += len(record)
+
+    def lose_all(self) -> None:
+        """Count everything in the network as lost."""
+        for record in self.records:
+            if not record.marks & (SACKED | LOST):
+                self.lose(record)
+
+    def send_again(self, record: Sent, now: float) -> None:
+        """`record`, lost or not, goes back into the network."""
+        if record.marks & LOST:
+            self.lost -= len(record)
+        record.marks = RETRANSMITTED
+        record.sent_at = now
+
+    def find(self) -> None:
+        """Nothing was lost after all: put it back into the network."""
+        for record in self.records:
+            record.marks &= ~LOST
+        self.lost = 0
+
+    @property
+    def reneged(self) -> bool:
+        """Whether the peer has taken a SACK back: what it says comes next, it had said it has. RFC 2018 §8."""
+        return bool(self.records) and bool(self.records[0].marks & SACKED)
+
+    def forget(self) -> None:
+        """Forget all SACKs."""
+        for record in self.records:
+            record.marks &= ~SACKED
+        self.sacked = self.pieces = 0
+        self._told = {}
