@@ -413,7 +413,8 @@ async def test_text_the_upstream_has_no_room_for_outlives_the_connection(bench: 
 
 async def test_drain_waits_for_the_end_of_what_was_sent(bench: Bench) -> None:
     connection = bench.inside.connect()
-    [far] = await until(lambda: bench.upstream.streams)
+    await until(lambda: bench.engine.relays)
+    [far] = bench.upstream.streams
     now = time.monotonic()
     connection.send(b"last words", now)
     connection.shutdown(now)
@@ -448,6 +449,8 @@ async def test_drain_that_has_no_more_time_says_whether_it_was_worth_while(bench
     [relay] = bench.engine.relays
     before = relay.record.up
     draining = asyncio.ensure_future(bench.engine.drain(1000.0, 10_000.0))
+    await asyncio.sleep(0)
+    bench.clock.ahead += 1.0  # what moves at first only fills buffers
     while reads and relay.record.up == before:
         heard(far)
         await asyncio.sleep(0.01)

@@ -173,7 +173,7 @@ class Engine:
 
     async def drain(self, timeout: float, patience: float) -> bool:
         """Let what an application that has ended sent before reach its upstreams. At most `timeout` seconds, and
-        `patience` without a full upstream taking a byte. True where there is more, and something did move.
+        `patience` without a full upstream taking a byte. True where there is more, and it went on moving.
 
         Its kernel may still hold megabytes, and ends each flow by a FIN; a flow without one belongs to a program
         that lives on, and is waited for while its bytes come, with gaps of QUIET at most."""
@@ -195,7 +195,7 @@ class Engine:
             if now - moved >= (patience if full else QUIET):
                 return False
             if now - began >= timeout:
-                return moved > began
+                return moved - began > QUIET  # at first buffers fill up, and that is all
             await asyncio.sleep(0.005)
         return False
 

@@ -22,6 +22,7 @@ from typing import Any
 from tests.netns.topology import SERVER, Topology
 
 ROOT = Path(__file__).parents[2]
+WITNESS = Path(__file__).with_name("witness")
 ORDINARY = 12345
 TUNSMITH = [sys.executable, "-m", "tunsmith", "run"]
 CLIENT = [sys.executable, "-S", "-m", "tests.netns.client"]
@@ -131,6 +132,12 @@ class Caller:
             "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin",
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
-            "PYTHONPATH": f"{ROOT}/src:{ROOT}",
+            "PYTHONPATH": f"{WITNESS}:{ROOT}/src:{ROOT}",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "TUNSMITH_WITNESS": str(self.testimony),
         }
+
+    @property
+    def testimony(self) -> Path:
+        """What each tunsmith had open at its end; see witness/sitecustomize.py."""
+        return self.home / "witness"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.netns.caller import ORDINARY, Caller
-from tests.netns.leaks import Snapshot, adopt_orphans
+from tests.netns.leaks import Snapshot, adopt_orphans, network
 from tests.netns.servers import Peers, Servers
 from tests.netns.static_programs import StaticPrograms
 from tests.netns.topology import Topology
@@ -44,7 +44,10 @@ def world() -> Iterator[tuple[Topology, Servers]]:
     try:
         topology = Topology(files)
         with closing(topology), closing(Servers(topology.server, files)) as servers:
+            others = (topology.router, topology.server)
+            before = [network(namespace) for namespace in others]
             yield topology, servers
+            assert [network(namespace) for namespace in others] == before
     finally:
         shutil.rmtree(files)
 
@@ -68,8 +71,9 @@ def caller(world: tuple[Topology, Servers], request: pytest.FixtureRequest) -> I
     home = Path(tempfile.mkdtemp(prefix="tunsmith-caller-"))
     os.chown(home, ORDINARY, ORDINARY)
     home.chmod(0o755)
-    before = Snapshot(world[0].caller)
-    yield Caller(world[0], home)
+    machine = Caller(world[0], home)
+    before = Snapshot(machine)
+    yield machine
     try:
         before.check()
     except AssertionError:

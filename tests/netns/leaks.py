@@ -1,4 +1,5 @@
-"""What a test must leave as it was: the machine it ran on, C, and this process.
+"""What a test must leave as it was: the machine it ran on, C, and this process; and what tunsmith must not have
+open when it ends.
 
 Other programs of the real machine are none of our business and may come and go. Ours are all descendants of
 this process, which adopts orphans (PR_SET_CHILD_SUBREAPER); a namespace nobody of them lives in and no
@@ -9,12 +10,21 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
+import subprocess
 from pathlib import Path
 
+from tests.netns.caller import Caller
 from tests.netns.servers import eventually
 from tests.netns.topology import Namespace
 
 _PR_SET_CHILD_SUBREAPER = 36
+_SHOW_NETWORK = [
+    "sh", "-c",
+    "printf 'link show\\naddress show\\nroute show table all\\n' | ip -oneline -batch -;"
+    "ip rule; ip -6 rule; nft list ruleset",
+]  # fmt: skip
+_MOVING = re.compile(r"\b(expires|valid_lft|preferred_lft|packets|bytes) \S+")
 
 
 def adopt_orphans() -> None:
@@ -54,13 +64,12 @@ def _bury(pid: int) -> bool:
 class Snapshot:
     """The state to come back to."""
 
-    def __init__(self, caller: Namespace) -> None:
+    def __init__(self, caller: Caller) -> None:
         self._caller = caller
         self._processes = set(descendants())
         self._machine = self._read_machine()
 
     def _read_machine(self) -> dict[str, object]:
-        root = [["ip", "rule"], ["ip", "-6", "rule"], ["ip", "route", "show", "table", "all"]]
         state: dict[str, object] = {
             "descriptors": {fd: _link(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")},
             "TUN devices of the machine": sorted(
@@ -70,9 +79,8 @@ class Snapshot:
                 line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "tun" in line
             ],
         }
-        for words in root:
-            state["C: " + " ".join(words)] = self._caller.run(*words)
-        state["C: links"] = [line.split(":")[1] for line in self._caller.run("ip", "-o", "link").splitlines()]
+        state["network of C"] = network(self._caller.topology.caller)
+        state["network of the machine"] = network(None)
         return state
 
     def check(self) -> None:
@@ -91,6 +99,15 @@ class Snapshot:
         now = self._read_machine()
         for what, before in self._machine.items():
             assert _comparable(now[what]) == _comparable(before), f"{what} changed"
+        testimony = self._caller.testimony
+        assert not testimony.exists() or testimony.read_text() == "", "tunsmith left something open"
+
+
+def network(of: Namespace | None) -> list[str]:
+    """Links, addresses, routes of all tables, rules of routing and of filters; of this machine where `of` is None."""
+    command = of.command(_SHOW_NETWORK) if of is not None else _SHOW_NETWORK
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    return _MOVING.sub(r"\1", shown).splitlines()
 
 
 def _link(path: str) -> str:

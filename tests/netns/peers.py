@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import resource
 import socket
 import struct
 import sys
@@ -300,6 +301,7 @@ async def serve_proxies() -> None:
 
 
 async def main() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     servers = []
     for host in SERVER.values():
         servers += [await serve(handler, host, port) for port, handler in HANDLERS.items()]

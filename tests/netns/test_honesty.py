@@ -48,14 +48,14 @@ def test_connect_gets_the_answer_it_would_get_without_us(caller: Caller, family:
 @pytest.mark.parametrize("kind", DESTINATIONS)
 def test_datagram_gets_the_answer_it_would_get_without_us(caller: Caller, family: int, kind: str) -> None:
     addresses, port = DESTINATIONS[kind]
-    ask = ("udp_ask", addresses[family], port, 0.5)
+    ask = ("udp_ask", addresses[family], port, 0.5 if "timeout" in ANSWERS[kind] else 5)
     assert caller.client(*ask) == caller.plain_client(*ask)
 
 
 @FAMILIES
 def test_port_scan_sees_the_same_three_answers(caller: Caller, family: int) -> None:
     scan = [
-        "nmap", "-sT", "-Pn", "-n", *(["-6"] if family == 6 else []), "--max-retries=1", "-T5",
+        "nmap", "-sT", "-Pn", "-n", *(["-6"] if family == 6 else []), "--max-retries=1", "--initial-rtt-timeout=1s",
         f"-p{ports.ECHO},{ports.CLOSED},{FILTERED}", SERVER[family],
     ]  # fmt: skip
     states = re.compile(r"^(\d+)/tcp\s+(\S+)", re.MULTILINE)

@@ -15,8 +15,8 @@ from tests.netns.topology import BLACK_HOLE, SERVER
 
 pytestmark = pytest.mark.netns
 
-STOP = 2.0
-"""Seconds in which it ends, whatever goes on."""
+STOP = 6.0
+"""Seconds in which it ends, whatever goes on. On a machine that does nothing else two are enough."""
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from tests.netns import ports
 from tests.netns.caller import CLIENT, Caller
+from tests.netns.test_transfers import resident
 from tests.netns.topology import BLACK_HOLE, SERVER
 
 pytestmark = pytest.mark.netns
@@ -105,16 +106,23 @@ def test_few_descriptors(caller: Caller) -> None:
     assert "out of file descriptors (the limit is 256); raise it with `ulimit -n`" in line
 
 
-def test_many_idle_flows_and_one_that_works(caller: Caller) -> None:
+@pytest.mark.parametrize("count", [1000, pytest.param(5000, marks=pytest.mark.slow)])
+def test_many_idle_flows_and_one_that_works(caller: Caller, count: int) -> None:
     caller.captures = False
-    caller.extra = "ulimit -n 8192"
+    caller.extra = "ulimit -n 16384"
     script = (
-        "import socket\n"
-        f"idle = [socket.create_connection(('{SERVER[4]}', {ports.ECHO})) for _ in range(1000)]\n"
-        f"print(socket.create_connection(('{SERVER[4]}', {ports.WHO})).recv(100) != b'')\n"
+        "import socket, sys\n"
+        f"idle = [socket.create_connection(('{SERVER[4]}', {ports.ECHO})) for _ in range({count})]\n"
+        f"print(socket.create_connection(('{SERVER[4]}', {ports.WHO})).recv(100) != b'', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "for sock in idle: sock.sendall(b'x')\n"
+        "print(all(sock.recv(1) == b'x' for sock in idle))\n"
     )
-    done = caller.run(CLIENT[0], "-c", script)
-    assert (done.stdout, done.stderr) == ("True\n", "")
+    with caller.running(CLIENT[0], "-c", script) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "True\n"
+        assert resident(process.pid) < 120 << 20
+        assert process.communicate("go on\n", 60) == ("True\n", "")
 
 
 def test_full_disk_ends_the_capture_and_nothing_else(caller: Caller) -> None:

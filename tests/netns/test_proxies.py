@@ -185,7 +185,9 @@ def test_one_inside_the_other(caller: Caller, proxy: str, inner: str) -> None:
         (f"http://{HERE}:{ports.CLOSED}", "the proxy refuses connections; is it running?"),
         (f"socks5://{HERE}:{ports.RESETTING}", "the proxy hung up (Connection reset by peer)"),
         (f"socks5://{HERE}:{ports.SSH}", "the proxy does not speak its protocol: "),
-        (f"socks5://{HERE}:{ports.HANGING}", "the proxy did not answer within 10 s"),
+        pytest.param(
+            f"socks5://{HERE}:{ports.HANGING}", "the proxy did not answer within 10 s", marks=pytest.mark.slow
+        ),
         (
             f"socks5://{HERE}:{ports.SOCKS_PASSWORD}",
             "wants a user name and password: socks5://USER:PASSWORD@...",

@@ -155,6 +155,8 @@ def _run(request: Request) -> int:
         raise HostError(f"cannot start: {error.strerror or error}") from error
     finally:
         sandbox.close()
+        if request.capture is not None:
+            request.capture.close()
 
 
 async def _serve(request: Request, sandbox: Sandbox) -> int:
