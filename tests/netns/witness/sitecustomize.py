@@ -17,8 +17,7 @@ def _tasks() -> Iterator[str]:
     """Those that nobody has told to end."""
     from asyncio import tasks
 
-    known = getattr(tasks, "_all_tasks", None) or getattr(tasks, "_scheduled_tasks", ())
-    for task in list(known):
+    for task in [*getattr(tasks, "_all_tasks", ()), *getattr(tasks, "_scheduled_tasks", ())]:
         if not task.done() and not task.cancelling():
             yield f"task {task!r}"
 
@@ -38,11 +37,11 @@ def _is_of_the_network(descriptor: int) -> bool:
         return sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 
 
-def _leave_and_tell(code: int) -> NoReturn:
+def _leave_and_tell(status: int) -> NoReturn:
     if "tunsmith.engine" in sys.modules:
         with open(os.environ["TUNSMITH_WITNESS"], "a") as file:
             file.writelines(f"{line}\n" for line in (*_tasks(), *_descriptors()))
-    _leave(code)
+    _leave(status)
 
 
 if "TUNSMITH_WITNESS" in os.environ:
