@@ -18,7 +18,6 @@ from tunsmith.wire.offload import segment
 from tunsmith.wire.vnet import GSO_ECN, GSO_NONE, GSO_UDP_L4, NEEDS_CSUM, PLAIN, VNET, VNET_HDR_LEN
 
 if TYPE_CHECKING:
-    from tunsmith.stack.nic import Nic
     from tunsmith.stack.router import Router
 
 _U16 = Struct(">H")
@@ -34,26 +33,26 @@ class Forwarder:
     def __init__(self, router: Router) -> None:
         self._router = router
 
-    def forward(self, nic: Nic, frame: memoryview, now: float) -> None:
-        """One frame that came in by `nic`, cut to its length."""
+    def forward(self, frame: memoryview, now: float) -> None:
+        """One frame that is not for us, cut to its length."""
         drops = self._router.stack.drops
         packet = frame[VNET_HDR_LEN:]
         try:
             header = parse_ip(packet)
-            self._forward(nic, frame, packet[: header.total_length], header, now)
+            self._forward(frame, packet[: header.total_length], header, now)
         except WireError as error:
             drops[error.reason] += 1
 
-    def _forward(self, nic: Nic, frame: memoryview, packet: memoryview, header: IpHeader, now: float) -> None:
+    def _forward(self, frame: memoryview, packet: memoryview, header: IpHeader, now: float) -> None:
         router = self._router
         if not (_travels(header.source) and _travels(header.destination)):
             raise WireError("forward_martian")
         if header.ttl <= 1:
-            self.complain(nic, header, packet, IcmpError.TIME_EXCEEDED, now)
+            self.complain(header, packet, IcmpError.TIME_EXCEEDED, now)
             raise WireError("forward_ttl")
         way = router.way(header.destination)
         if way is None:
-            self.complain(nic, header, packet, IcmpError.NETWORK, now)
+            self.complain(header, packet, IcmpError.NETWORK, now)
             raise WireError("no_route")
         out, next_hop = way
         head = _aged(packet, header)
@@ -62,7 +61,7 @@ class Forwarder:
             out.send(next_hop, parts, forwarded=True)
             return
         if header.family is IPV6 or packet[6] & _DONT_FRAGMENT:
-            self.complain(nic, header, packet, IcmpError.TOO_BIG, now, out.mtu)
+            self.complain(header, packet, IcmpError.TOO_BIG, now, out.mtu)
             raise WireError("forward_too_big")
         whole = b"".join((frame[:VNET_HDR_LEN], head, packet[len(head) :]))
         for piece in segment(whole):
@@ -71,13 +70,13 @@ class Forwarder:
                 out.send(next_hop, (PLAIN + part,), forwarded=True)
 
     def complain(
-        self, nic: Nic, header: IpHeader, packet: memoryview, error: IcmpError, now: float, rest: int = 0
+        self, header: IpHeader, packet: memoryview, error: IcmpError, now: float, rest: int = 0
     ) -> None:
-        """Tell the source of `packet`, which came in by `nic`, that it did not go on."""
+        """Tell the source of `packet` that it did not go on, from the address that it knows us by."""
         family = header.family
         at = header.header_length
         about_error = header.protocol == family.icmp and at < len(packet) and is_error(family, packet[at])
-        source = nic.source_for(header.source) or self._router.any_address(family)
+        source = self._router.source_for(header.source)
         if source is None or header.fragment_offset or about_error:
             return
         self._router.stack.send_error(family, source, header.source, error, packet, now, rest)

@@ -110,7 +110,7 @@ class Router:
             nic.mac,
             nic.device.write,
             deliver=partial(self._receive, nic),
-            unreachable=partial(self._on_unreachable, nic),
+            unreachable=self._on_unreachable,
             source_for=nic.source_for,
             clock=self._clock,
             deadlines=self.stack.deadlines,
@@ -223,7 +223,7 @@ class Router:
             else:
                 stack.drops["group"] += 1
         elif self.forwarding:
-            self._forwarder.forward(nic, frame[:length], now)
+            self._forwarder.forward(frame[:length], now)
         else:
             stack.drops["not_our_address"] += 1
 
@@ -255,13 +255,13 @@ class Router:
         nic = self._usable.get(bytes(first[22:26] if four else first[18:34]))
         return None if nic is None else (nic, destination)
 
-    def _on_unreachable(self, nic: Nic, frame: bytes, forwarded: bool) -> None:
-        """A neighbour on `nic` does not answer."""
+    def _on_unreachable(self, frame: bytes, forwarded: bool) -> None:
+        """A neighbour does not answer."""
         self.stack.drops["neighbour_unreachable"] += 1
         if forwarded:
             packet = memoryview(frame)[VNET_HDR_LEN:]
             header = parse_ip(packet)
-            self._forwarder.complain(nic, header, packet, IcmpError.HOST, self._clock())
+            self._forwarder.complain(header, packet, IcmpError.HOST, self._clock())
         else:
             self._fail(frame, IcmpError.HOST)
 
