@@ -6,17 +6,31 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tunsmith.aio.stack import Stack as Stack
+    from tunsmith.aio.statistics import ConnectionStatistics as ConnectionStatistics
     from tunsmith.device.memory import MemoryDevice as MemoryDevice
+    from tunsmith.device.pcap import Capture as Capture
+    from tunsmith.device.pcap import PcapDevice as PcapDevice
+    from tunsmith.host.tun import open_tap as open_tap
+    from tunsmith.host.tun import open_tun as open_tun
     from tunsmith.stack.config import StackConfig as StackConfig
+    from tunsmith.stack.nic import Nic as Nic
+    from tunsmith.wire.icmp import IcmpError as IcmpError
 
 __version__ = "0.1.0"
 
 _WHERE = {
-    "MemoryDevice": "tunsmith.device.memory",
-    "Stack": "tunsmith.aio.stack",
-    "StackConfig": "tunsmith.stack.config",
+    "Capture": "device.pcap",
+    "ConnectionStatistics": "aio.statistics",
+    "IcmpError": "wire.icmp",
+    "MemoryDevice": "device.memory",
+    "Nic": "stack.nic",
+    "PcapDevice": "device.pcap",
+    "Stack": "aio.stack",
+    "StackConfig": "stack.config",
+    "open_tap": "host.tun",
+    "open_tun": "host.tun",
 }
-"""Names that are imported when they are first used: `import tunsmith` costs nothing."""
+"""Names that are imported when they are first used, so that `import tunsmith` costs nothing."""
 
 
 def __getattr__(name: str) -> object:
@@ -24,4 +38,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'tunsmith' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_WHERE[name]), name)
+    return getattr(import_module(f"tunsmith.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_WHERE]

@@ -21,10 +21,14 @@ Pair = tuple[tunsmith.Stack, tunsmith.Stack]
 async def two_stacks(
     config: StackConfig | None = None, *, offload: int = 0x6F, limit: int = 1024
 ) -> AsyncIterator[Pair]:
-    """LEFT and RIGHT, started."""
+    """LEFT and RIGHT, started; closed without patience."""
     near, far = MemoryDevice.pair(offload=offload, limit=limit)
-    async with (
-        tunsmith.Stack(near, [f"{LEFT[4]}/24", f"{LEFT[6]}/64"], config=config) as left,
-        tunsmith.Stack(far, [f"{RIGHT[4]}/24", f"{RIGHT[6]}/64"], config=config) as right,
-    ):
+    left = tunsmith.Stack(near, [f"{LEFT[4]}/24", f"{LEFT[6]}/64"], config=config)
+    right = tunsmith.Stack(far, [f"{RIGHT[4]}/24", f"{RIGHT[6]}/64"], config=config)
+    try:
+        left.start()
+        right.start()
         yield left, right
+    finally:  # neither waits for what the other, gone first, would have acknowledged
+        await left.close(linger=0)
+        await right.close(linger=0)

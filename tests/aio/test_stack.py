@@ -13,6 +13,7 @@ import pytest
 import tunsmith
 from tests.aio.pair import LEFT, RIGHT, Pair, two_stacks
 from tunsmith.device.base import Buffer
+from tunsmith.errors import UsageError
 
 
 async def test_import_costs_nothing_until_it_is_used() -> None:
@@ -27,7 +28,7 @@ async def test_import_costs_nothing_until_it_is_used() -> None:
 
 async def test_addresses_are_checked_at_once() -> None:
     near, _ = tunsmith.MemoryDevice.pair()
-    with pytest.raises(ValueError, match="300"):
+    with pytest.raises(UsageError, match="300"):
         tunsmith.Stack(near, ["10.7.0.300/24"])
     near.close()
 

@@ -38,6 +38,28 @@ def test_what_is_said_comes_back_and_nothing_of_the_kernel_listens(here: Machine
     assert here.state() == before
 
 
+@families
+def test_on_a_tap_it_is_a_neighbour_with_a_mac__rfc826_rfc4861(here: Machine, family: int) -> None:
+    with here.echo("--tap", "--mac", "02:00:5e:10:00:01", "tun0", STACK[family]):
+        assert here.run("nc", "-N", STACK[family], "7", stdin="hello\n") == "hello\n"
+        assert "1 received" in here.run("ping", "-c", "1", STACK[family])
+        neighbours = here.run("ip", "neighbour", "show", "dev", "tun0")
+        assert f"{STACK[family]} lladdr 02:00:5e:10:00:01" in neighbours
+
+
+def test_on_a_tap_an_address_that_another_station_has_is_refused__rfc5227_2_1(here: Machine) -> None:
+    here.run("ip", "link", "add", "br0", "type", "bridge")
+    here.run("ip", "link", "set", "br0", "up")
+    for tap in ("tap8", "tap9"):
+        here.run("ip", "tuntap", "add", tap, "mode", "tap")
+        here.run("ip", "link", "set", tap, "master", "br0", "up")
+    with here.echo("--tap", "tap8", "10.9.0.7"):
+        with here.popen(*TUNSMITH, "echo", "--tap", "tap9", "10.9.0.7", "7") as second:
+            out, err = second.communicate(timeout=10)
+        assert (second.returncode, out) == (125, "")
+        assert err == "tunsmith: Address already in use: another station has 10.9.0.7\n"
+
+
 def test_fifty_clients_at_once_get_fifty_megabytes_back(here: Machine) -> None:
     with here.echo("tun0", STACK[4]), here.program("clients", "50", "1000000", STACK[4]) as clients:
         assert clients.stdout is not None

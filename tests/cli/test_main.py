@@ -36,6 +36,8 @@ MODULE = [sys.executable, "-m", "tunsmith"]
         (["echo", "tun0", "10.7.0.2", "65536"], "65536 is not in the range"),
         (["echo", "tun0", "localhost", "7"], "ADDRESS localhost: not an IP address"),
         (["echo", "tun0", "224.0.0.1", "7"], "no address that a host can have"),
+        (["echo", "--mac", "02:00:5e:10:00:01", "tun0", "10.7.0.2", "7"], "--mac goes with --tap"),
+        (["echo", "--tap", "--mac", "nonsense", "tap0", "10.7.0.2", "7"], "--mac nonsense"),
         (["echo", "tun0/1", "10.7.0.2", "7"], "is no name for an interface"),
         (
             ["connect", "tun0", "10.7.0.2", "0", "fd07::1", "80"],

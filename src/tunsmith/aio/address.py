@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from socket import AF_INET, AF_INET6, EAI_NONAME, gaierror, inet_ntop
 
 from tunsmith.errors import LocalError
@@ -70,13 +70,12 @@ def named_timeout(what: str) -> Iterator[None]:
 
 
 class Addresses:
-    """The addresses of one host, each with the network that it is in."""
+    """The addresses of one host. `source(destination)` knows which of them speaks to a packed address, if any."""
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        """`texts` like "10.7.0.2/24" or "fd07::2"; without a prefix the address is alone in its network.
-        Raises ValueError for what is no address."""
-        self.interfaces: tuple[Interface, ...] = tuple(map(ip_interface, texts))
+    def __init__(self, interfaces: Iterable[Interface], source: Callable[[bytes], bytes | None]) -> None:
+        self.interfaces = tuple(interfaces)
         self.packed = frozenset(interface.packed for interface in self.interfaces)
+        self._source = source
 
     def listening(self, hosts: str | Sequence[str] | None) -> list[bytes]:
         """Which of ours `hosts` names: some, by name; all of a kind, "0.0.0.0" or "::"; all, None. Raises OSError
@@ -93,13 +92,14 @@ class Addresses:
         return list(dict.fromkeys(found))
 
     def source_for(self, destination: bytes) -> bytes:
-        """Which of ours speaks to `destination`: one of its network, or the first of its kind.
-        Raises OSError EADDRNOTAVAIL where there is none."""
-        peer = ip_address(destination)
-        same_kind = [ours for ours in self.interfaces if ours.version == peer.version]
-        for ours in same_kind:
-            if peer in ours.network:
-                return ours.packed
-        if not same_kind:
-            raise os_error(errno.EADDRNOTAVAIL, f"no IPv{peer.version} address to reach {peer} from")
-        return same_kind[0].packed
+        """Which of ours speaks to `destination`. Raises OSError: ENETUNREACH without a way there, EADDRNOTAVAIL
+        without an address of its kind."""
+        source = self._source(destination)
+        if source is None:
+            if any(len(ours) == len(destination) for ours in self.packed):
+                raise os_error(errno.ENETUNREACH, unpack(destination))
+            version = 4 if len(destination) == 4 else 6
+            raise os_error(
+                errno.EADDRNOTAVAIL, f"no IPv{version} address to reach {unpack(destination)} from"
+            )
+        return source

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tunsmith.aio.server import Server
     from tunsmith.stack.events import DatagramError, Echo
     from tunsmith.stack.request import FlowRequest
-    from tunsmith.stack.stack import Stack
+    from tunsmith.stack.router import Router
     from tunsmith.stack.tcp.connection import Connection
     from tunsmith.wire.ip import IpFamily
 
@@ -30,23 +30,22 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 class Demultiplexer:
-    """Handler of `stack`, which belongs to `addresses`. Used between `start` and `close` of its owner."""
+    """Handler of one stack. `clock` gives the times of its turns."""
 
-    def __init__(self, addresses: Addresses, clock: Callable[[], float]) -> None:
-        self.stack: Stack
-        self.addresses = addresses
+    def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.loop: asyncio.AbstractEventLoop
         self.transports: set[Transport] = set()
         self.servers: set[Server] = set()
-        self.datagrams = DatagramPorts(addresses, clock, self._open_or_shut)
-        self.pings = Pings(addresses, clock, self._open_or_shut)
         self._flows: dict[int, Flows] = {}
 
-    def serve(self, stack: Stack) -> None:
-        """Be the handler of `stack`, which was made with this."""
-        self.stack = self.datagrams.stack = self.pings.stack = stack
-        stack.ping_handler = self.pings
+    def serve(self, router: Router, addresses: Addresses) -> None:
+        """Be the handler of the router's stack, which was made with this."""
+        self.router = router
+        self.stack = router.stack
+        self.addresses = addresses
+        self.datagrams = DatagramPorts(router.stack, addresses, self.clock, self._open_or_shut)
+        self.pings = Pings(router.stack, addresses, self.clock, self._open_or_shut)
 
     # --- transports ---
 
@@ -115,8 +114,7 @@ class Demultiplexer:
 
     def _open_or_shut(self) -> None:
         """Hear what goes to others only while somebody wants it."""
-        everything = bool(self._flows) or self.datagrams.hears_all or self.pings.hears_all
-        self.stack.addresses = None if everything else self.addresses.packed
+        self.router.take_any(bool(self._flows) or self.datagrams.hears_all or self.pings.hears_all)
 
     def close(self, error: OSError | None = None) -> None:
         """No more listeners; `error` is why, if it is a fault."""

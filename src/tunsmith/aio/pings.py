@@ -30,9 +30,10 @@ class Pings:
     """All echoes of `stack`: its PingHandler, and the part of its handler that is about pings."""
 
     def __init__(
-        self, addresses: Addresses, clock: Callable[[], float], on_change: Callable[[], None]
+        self, stack: Stack, addresses: Addresses, clock: Callable[[], float], on_change: Callable[[], None]
     ) -> None:
-        self.stack: Stack
+        self.stack = stack
+        stack.ping_handler = self
         self._addresses = addresses
         self._clock = clock
         self._on_change = on_change

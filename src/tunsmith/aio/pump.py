@@ -1,6 +1,6 @@
-"""Keeps a stack going: frames from the device to the stack, and the stack's timers, by the event loop.
+"""Keeps a stack going: frames from its devices, and its timers, by the event loop.
 
-The device's descriptor is watched for reading. When it is ready, a batch of frames goes through the stack,
+The descriptors of devices are watched for reading. When one is ready, a batch of frames goes through the stack,
 which calls its handlers on the way; then everybody else gets a turn. For the stack's earliest deadline there is
 one timer of the loop, moved forward when the stack says so.
 
@@ -12,56 +12,58 @@ an old duplicate (RFC 7323 §5). So everybody asks `now` here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from tunsmith.device.base import FRAME_ROOM, Device
+from tunsmith.device.base import BATCH, FRAME_ROOM, Device
 from tunsmith.stack.stack import Stack
 
-BATCH = 64
-"""Frames read before others get their turn."""
+Receive = Callable[[memoryview, int, float], None]
+"""As Stack.receive_frame."""
 
 
 class Pump:
-    """Between `device` and a stack, from `start` to `stop`. `on_lost(error)` is called once if the device goes;
+    """Between devices and a stack, from `start` to `stop`. `on_lost(error)` is called when a device has gone;
     `on_quiet()`, where set, after every turn."""
 
-    def __init__(
-        self, device: Device, clock: Callable[[], float], on_lost: Callable[[OSError], None]
-    ) -> None:
-        self._device = device
+    def __init__(self, clock: Callable[[], float], on_lost: Callable[[OSError], None]) -> None:
         self._clock = clock
         self._turn: float | None = None
         self._on_lost = on_lost
         self._buffer = memoryview(bytearray(FRAME_ROOM))
         self._wake_at = float("inf")
         self._timer: asyncio.TimerHandle | None = None
-        self._fd = -1
+        self._watched: set[int] = set()
         self.on_quiet: Callable[[], None] | None = None
 
     def now(self) -> float:
         """The time, which stands still during a turn."""
         return self._clock() if self._turn is None else self._turn
 
-    def start(self, stack: Stack) -> None:
-        """Begin, on the running loop."""
+    def start(self, stack: Stack, devices: Iterable[tuple[Device, Receive]]) -> None:
+        """Begin, on the running loop: frames of each device go to its `receive`."""
         self._loop = asyncio.get_running_loop()
         self._stack = stack
-        self._fd = self._device.fileno()
-        self._loop.add_reader(self._fd, self._on_readable)
+        for device, receive in devices:
+            fd = device.fileno()
+            self._loop.add_reader(fd, self._on_readable, fd, device.read, receive)
+            self._watched.add(fd)
         stack.deadlines.on_earlier = self._wake
+        due = stack.next_deadline()
+        if due is not None:
+            self._wake(due)
 
     def stop(self) -> None:
-        """End what was started; the device stays open. Idempotent."""
+        """End what was started; the devices stay open. Idempotent."""
         self._stack.deadlines.on_earlier = None
-        if self._fd >= 0:
-            self._loop.remove_reader(self._fd)
-            self._fd = -1
+        for fd in self._watched:
+            self._loop.remove_reader(fd)
+        self._watched.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _on_readable(self) -> None:
-        read, buffer, stack = self._device.read, self._buffer, self._stack
+    def _on_readable(self, fd: int, read: Callable[[memoryview], int], receive: Receive) -> None:
+        buffer, stack = self._buffer, self._stack
         now = self._turn = self._clock()
         lost: OSError | None = None
         stack.batching = True
@@ -74,13 +76,13 @@ class Pump:
                 except OSError as error:
                     lost = error
                     break
-                stack.receive_frame(buffer, length, now)
+                receive(buffer, length, now)
         finally:
             stack.end_batch(now)
             self._turn = None
         if lost is not None:
-            self._loop.remove_reader(self._fd)
-            self._fd = -1
+            self._loop.remove_reader(fd)
+            self._watched.discard(fd)
             self._on_lost(lost)
         if self.on_quiet is not None:
             self.on_quiet()

@@ -17,8 +17,8 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from random import SystemRandom
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from tunsmith.aio.address import Addresses, HostPort, check_port, named_timeout, os_error, pack, unpack
 from tunsmith.aio.datagrams import QUEUE, DatagramEndpoint, DatagramTransport
@@ -29,9 +29,10 @@ from tunsmith.aio.pings import PingEndpoint
 from tunsmith.aio.pump import Pump
 from tunsmith.aio.server import Server
 from tunsmith.aio.streams import LIMIT, Client, Streams, open_streams, serving
-from tunsmith.device.base import TSO, Device
+from tunsmith.device.base import Device
 from tunsmith.stack.config import StackConfig
-from tunsmith.stack.stack import Stack as PureStack
+from tunsmith.stack.nic import Nic
+from tunsmith.stack.router import Router
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
     from tunsmith.aio.transport import Transport
     from tunsmith.aio.udp import DatagramPort
+    from tunsmith.stack.routes import Route
+    from tunsmith.stack.tcp.connection import Connection
 
 BACKLOG = 128
 LINGER = 5.0
@@ -51,44 +54,56 @@ D = TypeVar("D", bound=asyncio.DatagramProtocol)
 class Stack:
     """An IP host on `device`, which it owns, with `addresses` ("10.7.0.2/24"; the prefix says who is a neighbour).
 
-    `config` is for the curious: buffers, congestion control, timers; MTU, offload and addresses in it come from
-    the other arguments. `clock` gives monotonic seconds.
+    On a device that carries Ethernet, a TAP, it is the station `mac`, by default one of its own making, and probes
+    for its addresses before it uses them. Several interfaces are given as a list of Nic in place of device and
+    addresses (stack/nic.py); with `forwarding` packets between them are routed. `config` is for the curious:
+    buffers, congestion control, timers. `clock` gives monotonic seconds.
 
     Use it as an async context manager, or `start` and `await close()`. Errors are those of sockets: OSError and
-    its subclasses, with an errno. Hosts are IP literals; names are the caller's business (gaierror)."""
+    its subclasses, with an errno; UsageError for what cannot be an address or a MAC. Hosts are IP literals; names
+    are the caller's business (gaierror)."""
 
     def __init__(
         self,
-        device: Device,
-        addresses: Iterable[str],
+        device: Device | Sequence[Nic],
+        addresses: Iterable[str] = (),
         *,
+        mac: str | bytes | None = None,
+        forwarding: bool = False,
         config: StackConfig | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.device = device
-        self._addresses = Addresses(addresses)
-        self._pump = Pump(device, clock, self._on_device_lost)
-        self._demux = Demultiplexer(self._addresses, self._pump.now)
-        base = config or StackConfig(isn_secret=os.urandom(32))
-        self.pure = PureStack(
-            replace(
-                base,
-                mtu=device.mtu,
-                offload=device.offload & TSO == TSO,
-                any_destination=False,
-                addresses=tuple(self._addresses.packed),
-            ),
-            emit=device.write,
+        if isinstance(device, Sequence):
+            nics = list(device)
+        else:
+            nics = [Nic(device, addresses, mac=mac or (random_mac() if device.ethernet else None))]
+        self._devices = [cast("Device", nic.device) for nic in nics]
+        self._pump = Pump(clock, self._on_device_lost)
+        self._demux = Demultiplexer(self._pump.now)
+        self.router = Router(
+            nics,
+            config or StackConfig(isn_secret=os.urandom(32)),
+            clock=self._pump.now,
             handler=self._demux,
+            forwarding=forwarding,
         )
+        """Interfaces and routes."""
+        self.pure = self.router.stack
         """The stack itself, sans I/O: its tables, timers and counts."""
-        self._demux.serve(self.pure)
+        interfaces = (interface for nic in nics for interface in nic.interfaces)
+        self._addresses = Addresses(interfaces, self.router.source_for)
+        self._demux.serve(self.router, self._addresses)
         self._state = "new"
 
     # --- life ---
 
     async def __aenter__(self) -> Stack:
         self.start()
+        try:
+            await self.settle()
+        except BaseException:
+            await self.close(0)
+            raise
         return self
 
     async def __aexit__(
@@ -101,48 +116,70 @@ class Stack:
         if self._state != "new":
             raise RuntimeError("a stack is started once")
         self._demux.loop = asyncio.get_running_loop()
-        self._pump.start(self.pure)
+        nics = self.router.nics
+        self._pump.start(
+            self.pure,
+            [(device, self.router.receiver(nic)) for device, nic in zip(self._devices, nics, strict=True)],
+        )
+        self.router.start()
         self._state = "running"
+
+    async def settle(self) -> None:
+        """Wait until the addresses can be used: on Ethernet they are probed for first, which takes a second.
+        Raises OSError EADDRINUSE for those that somebody else has."""
+        await self._until(lambda: self.router.is_settled)
+        taken = ", ".join(map(unpack, self.router.duplicates))
+        if taken:
+            raise os_error(errno.EADDRINUSE, f"another station has {taken}")
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that packets or timers bring about."""
+        if condition():
+            return
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def look() -> None:
+            if condition() and not done.done():
+                done.set_result(None)
+
+        self._pump.on_quiet = look
+        try:
+            await done
+        finally:
+            self._pump.on_quiet = None
 
     async def close(self, linger: float | None = LINGER) -> None:
         """End it all: listeners go, open connections are aborted, and those that were closed get `linger` seconds
         to have everything acknowledged (None: as long as TCP itself is patient). Then the device is closed.
         Idempotent."""
-        if self._state in ("closed", "new"):
-            self._state = "closed"
-            self.device.close()
+        if self._state == "closed":
             return
-        self._state = "closed"
+        was_running, self._state = self._state == "running", "closed"
+        try:
+            if was_running:
+                await self._wind_up(linger)
+        finally:
+            for device in self._devices:
+                device.close()
+        await asyncio.sleep(0)  # what was aborted hears of it
+
+    async def _wind_up(self, linger: float | None) -> None:
         self._demux.close()
         for transport in list(self._demux.transports):
             if not transport.is_closing():
                 transport.abort(os_error(errno.ECONNABORTED, "the stack is closed"))
         try:
-            await self._drain(linger)
-        finally:
-            self._pump.stop()
-            for connection in list(self.pure.connections.values()):
-                if connection.unacknowledged:  # a peer that has everything is not told otherwise
-                    connection.abort(self._pump.now())
-            self.device.close()
-        await asyncio.sleep(0)  # what was aborted hears of it
-
-    async def _drain(self, seconds: float | None) -> None:
-        """Wait until the peers have acknowledged everything, FIN included."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def look() -> None:
-            waiting = any(connection.unacknowledged for connection in self.pure.connections.values())
-            if not (waiting or done.done()):
-                done.set_result(None)
-
-        self._pump.on_quiet = look
-        look()
-        try:
-            async with asyncio.timeout(seconds):
-                await done
+            async with asyncio.timeout(linger):
+                await self._until(lambda: not self._unacknowledged())
         except TimeoutError:
             pass
+        finally:
+            for connection in self._unacknowledged():  # a peer that has everything is not told otherwise
+                connection.abort(self._pump.now())
+            self._pump.stop()
+
+    def _unacknowledged(self) -> list[Connection]:
+        return [each for each in self.pure.connections.values() if each.unacknowledged]
 
     def _on_device_lost(self, error: OSError) -> None:
         """The device has gone, and everything with it."""
@@ -168,6 +205,11 @@ class Stack:
     def drops(self) -> Counter[str]:
         """What was thrown away, by reason."""
         return self.pure.drops
+
+    def add_route(self, network: str, *, gateway: str | None = None, nic: Nic | None = None) -> Route:
+        """Send what is for `network` ("0.0.0.0/0" is everything else) to `gateway`, or straight out of `nic`, by
+        default the first. `router.remove_route` takes it back. Raises UsageError for what is no route."""
+        return self.router.add_route(network, nic or self.router.nics[0], gateway=gateway)
 
     # --- connections ---
 
@@ -323,3 +365,8 @@ class Stack:
         """Answer pings oneself, those to our addresses or to any; by default the stack does it. Raises OSError
         EADDRINUSE where another endpoint does it already."""
         return self._running().pings.open(any_destination, queue)
+
+
+def random_mac() -> bytes:
+    """A MAC address of nobody's: locally administered, one station (IEEE 802 §8.4)."""
+    return b"\x02" + SystemRandom().randbytes(5)

@@ -35,9 +35,9 @@ class DatagramPorts:
     """The ports of `stack`, and the half of its handler that is about datagrams."""
 
     def __init__(
-        self, addresses: Addresses, clock: Callable[[], float], on_change: Callable[[], None]
+        self, stack: Stack, addresses: Addresses, clock: Callable[[], float], on_change: Callable[[], None]
     ) -> None:
-        self.stack: Stack
+        self.stack = stack
         self.addresses = addresses
         self._clock = clock
         self._on_change = on_change

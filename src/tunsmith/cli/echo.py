@@ -12,6 +12,8 @@ import click
 
 from tunsmith.cli.on_link import Interface, parse_address, run_until_signal, say_about
 from tunsmith.cli.reporters import human_size
+from tunsmith.errors import UsageError
+from tunsmith.wire.ethernet import parse_mac
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
@@ -22,11 +24,13 @@ LINGER = 1.0
 
 
 @click.command()
+@click.option("--tap", is_flag=True, help="TUN is a TAP: Ethernet, with ARP and neighbour discovery.")
+@click.option("--mac", metavar="MAC", help="The MAC address on a TAP; by default one made up.")
 @click.option("--json", is_flag=True, help="A line of JSON for each event, on standard output.")
 @click.argument("tun")
 @click.argument("address")
 @click.argument("port", type=click.IntRange(1, 65535))
-def command(tun: str, address: str, port: int, json: bool) -> int:
+def command(tun: str, address: str, port: int, tap: bool, mac: str | None, json: bool) -> int:
     """A TCP echo server at ADDRESS port PORT, on the interface TUN: a TCP/IP stack of its own, no socket.
 
     \b
@@ -34,6 +38,7 @@ def command(tun: str, address: str, port: int, json: bool) -> int:
     echo hello | nc -N 10.7.0.2 7
     ping -c 1 10.7.0.2
     tunsmith echo tun0 fd07::2 7           IPv6
+    tunsmith echo --tap --mac 02:00:5e:10:00:01 tap0 10.7.0.2 7
 
     \b
     Where there is no interface TUN, one is made: this machine is 10.7.0.1 on it (the other host of the /30, or /126),
@@ -43,16 +48,32 @@ def command(tun: str, address: str, port: int, json: bool) -> int:
     Exit code: 0 when ended by SIGINT or SIGTERM; 2 for a wrong command line; 125 where TUN cannot be used.
     """
     ours = parse_address(address, "ADDRESS")
-    return run_until_signal(lambda: serve(tun, ours, port, _Reporter(json)))
+    station = None if mac is None else _parse_mac(mac)
+    if mac is not None and not tap:
+        raise UsageError("--mac goes with --tap: only Ethernet has MAC addresses")
+    return run_until_signal(lambda: serve(tun, ours, port, tap, station, _Reporter(json)))
 
 
-async def serve(tun: str, address: Interface, port: int, report: _Reporter) -> int:
+def _parse_mac(text: str) -> bytes:
+    try:
+        return parse_mac(text)
+    except ValueError as error:
+        raise UsageError(f"--mac {text}: {error}") from None
+
+
+async def serve(
+    tun: str, address: Interface, port: int, tap: bool, mac: bytes | None, report: _Reporter
+) -> int:
     """Echo until cancelled."""
     from tunsmith.aio.stack import Stack
     from tunsmith.host.link import open_link
 
-    link = open_link(tun, address.ip)
-    stack = Stack(link.device, [str(address)])
+    link = open_link(tun, address.ip, tap=tap)
+    try:
+        stack = Stack(link.device, [str(address)], mac=mac)
+    except UsageError:
+        link.device.close()
+        raise
     stack.start()
 
     async def echo(reader: StreamReader, writer: StreamWriter) -> None:
@@ -68,8 +89,11 @@ async def serve(tun: str, address: Interface, port: int, report: _Reporter) -> i
         report.connection(writer, time.monotonic() - began, error)
 
     try:
-        await stack.start_server(echo, str(address.ip), port, limit=CHUNK)
         say_about(link, report.notice)
+        await stack.settle()
+        if tap and link.here is not None:
+            stack.add_route(f"{'::' if address.version == 6 else '0.0.0.0'}/0", gateway=str(link.here))
+        await stack.start_server(echo, str(address.ip), port, limit=CHUNK)
         report.listening(link.name, address, port)
         await asyncio.get_running_loop().create_future()
     except asyncio.CancelledError:

@@ -48,6 +48,8 @@ def run_until_signal(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
         return asyncio.run(_until_signal(main))
     except (HostError, DeviceError) as error:
         return complain(str(error), NOT_STARTED)
+    except OSError as error:
+        return complain(error.strerror or str(error), NOT_STARTED)
 
 
 async def _until_signal(main: Callable[[], Coroutine[Any, Any, int]]) -> int:

@@ -23,6 +23,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
+from tunsmith.stack.addresses import Standing
 from tunsmith.stack.config import StackConfig
 from tunsmith.stack.ethernet import Deliver, Station
 from tunsmith.stack.events import StackHandler
@@ -139,6 +140,24 @@ class Router:
         self._ways.clear()
         if self._direct is not None and not nic.any_destination:
             self.stack.addresses = frozenset(self._usable)
+
+    def take_any(self, wanted: bool) -> None:
+        """From now on take packets to every address on all NICs, or only to ours."""
+        for nic in self.nics:
+            nic.any_destination = wanted
+        if self._direct is not None:
+            self.stack.addresses = None if wanted else frozenset(self._usable)
+
+    @property
+    def duplicates(self) -> list[bytes]:
+        """Addresses of ours that somebody else has, so that they cannot be used."""
+        return [
+            address
+            for nic in self.nics
+            if nic.station is not None
+            for address, entry in nic.station.addresses.entries.items()
+            if entry.standing is Standing.DUPLICATE
+        ]
 
     @property
     def is_settled(self) -> bool:
