@@ -24,7 +24,7 @@ def only(text: str) -> Statement:
 
 def test_a_segment_with_everything() -> None:
     statement = only(
-        "peer SYN,ACK 0+3 ack 7 win 100 urg 2 mss 1000 wscale 7 sackok ts 5/-1 sack 1:2 4:9 port 9 other damaged"
+        "peer SYN,ACK 0+3 ack 7 win 100 urg 2 mss 1000 wscale 7 sackok ts 5/-1 sack 1:2 port 9 other damaged"
     )
     assert (statement.by, statement.when, statement.line) == ("peer", None, 1)
     assert statement.action == SegmentLine(
@@ -38,7 +38,7 @@ def test_a_segment_with_everything() -> None:
         scale=7,
         sack_permitted=True,
         stamp=(5, -1),
-        sack=((1, 2), (4, 9)),
+        sack=((1, 2),),
         port=9,
         other=True,
         damaged=True,
@@ -124,6 +124,10 @@ def test_a_state_stands_for_the_lines_that_lead_to_it(state: str) -> None:
         ("stack ACK 1 other", "`other` and `damaged` are for the peer"),
         ("peer SYN 0 ts 5", "ts is VALUE/ECHO, not '5'"),
         ("peer SYN 0 sack", "sack is followed by blocks"),
+        ("peer SYN 0 mss 70000", "mss is 0 to 65535, not 70000"),
+        ("peer SYN 0 win 70000", "win is 0 to 65535"),
+        ("peer none 0+70000", "a segment has 0 to 65000 bytes of text"),
+        ("peer SYN 0 ts 1/2 sack 1:2 1:2 1:2 1:2", "these options take 48 bytes, and there are 40"),
         ("peer SYN 0 options xx", "options are hexadecimal"),
         ("peer SYN 0 options 0101", "options are up to ten whole words"),
         ("peer icmp nonsense about 1", "'nonsense' is no ICMP error"),

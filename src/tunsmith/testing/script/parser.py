@@ -39,6 +39,10 @@ from tunsmith.wire.icmp import IcmpError
 
 CLAUSE = re.compile(r"# (RFC \d+[^:]*?): (\S.*)")
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
+UNBOUNDED = 1 << 64
+LONGEST_TEXT = 65000
+ROOM = 40
+"""Bytes for the options of a segment."""
 OPTIONS = ("mss", "wscale", "sackok", "ts", "sack")
 CALLS_WITH_NUMBER = frozenset({"send", "read", "peek"})
 CALLS = CALLS_WITH_NUMBER | {
@@ -112,12 +116,15 @@ class _Words:
         self._at += 1
         return True
 
-    def integer(self, what: str) -> int:
+    def integer(self, what: str, most: int = UNBOUNDED) -> int:
         word = self.take(what)
         try:
-            return int(word, 0)
+            number = int(word, 0)
         except ValueError:
             raise _Wrong(f"{what} should be a whole number, not {word!r}") from None
+        if most < UNBOUNDED and not 0 <= number <= most:
+            raise _Wrong(f"{what} is 0 to {most}, not {number}")
+        return number
 
     def seconds(self, what: str) -> float:
         return _number(self.take(what), what)
@@ -173,11 +180,20 @@ def _parse_line(script: Script, words: _Words, line: Statement) -> None:
     script.statements.append(replace(line, by=by, action=action, when=when))
 
 
+def _check_room(line: SegmentLine) -> None:
+    needed = 4 * ((line.mss is not None) + (line.scale is not None) + line.sack_permitted)
+    needed += 12 * (line.stamp is not None) + (4 + 8 * len(line.sack) if line.sack else 0)
+    if needed > ROOM:
+        raise _Wrong(f"these options take {needed} bytes, and there are {ROOM}")
+
+
 def _check_side(by: str, action: SegmentLine | IcmpLine) -> None:
     if isinstance(action, IcmpLine):
         if by == "peer" and action.seq is None:
             raise _Wrong("an error of the peer is `about` a segment")
-    elif by == "peer":
+        return
+    _check_room(action)
+    if by == "peer":
         if action.absent:
             raise _Wrong("`no` is for segments that are expected")
         if action.flags & FLAGS["ACK"] and action.ack is None:
@@ -214,6 +230,8 @@ def _segment(words: _Words) -> Action:
         "seq": int(_number(seq, "a sequence number")),
         "length": int(_number(length, "a length")) if plus else 0,
     }
+    if not 0 <= fields["length"] <= LONGEST_TEXT:
+        raise _Wrong(f"a segment has 0 to {LONGEST_TEXT} bytes of text")
     absent = set()
     while words:
         name = words.take("a field")
@@ -243,7 +261,14 @@ def _flags(words: _Words) -> int:
 
 
 def _mss(words: _Words) -> int:
-    return 0 if words.skip("full") else words.integer("mss")
+    return 0 if words.skip("full") else words.integer("mss", 65535)
+
+
+def _window(words: _Words) -> Range:
+    span = _range(words.take("win"), "win")
+    if span.low < 0 or span.high > 65535:
+        raise _Wrong("win is 0 to 65535")
+    return span
 
 
 def _stamp(words: _Words) -> tuple[int | None, int | None]:
@@ -282,15 +307,15 @@ def _yes(_: _Words) -> bool:
 
 FIELDS: dict[str, tuple[str, Callable[[_Words], Any]]] = {
     "ack": ("ack", lambda words: words.integer("ack")),
-    "win": ("window", lambda words: _range(words.take("win"), "win")),
-    "urg": ("urgent", lambda words: words.integer("urg")),
+    "win": ("window", _window),
+    "urg": ("urgent", lambda words: words.integer("urg", 65535)),
     "mss": ("mss", _mss),
-    "wscale": ("scale", lambda words: words.integer("wscale")),
+    "wscale": ("scale", lambda words: words.integer("wscale", 255)),
     "sackok": ("sack_permitted", _yes),
     "ts": ("stamp", _stamp),
     "sack": ("sack", _blocks),
     "options": ("raw", _raw),
-    "port": ("port", lambda words: words.integer("port")),
+    "port": ("port", lambda words: words.integer("port", 65535)),
     "other": ("other", _yes),
     "damaged": ("damaged", _yes),
 }
