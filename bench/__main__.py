@@ -19,7 +19,7 @@ from types import FrameType
 from typing import TypeVar
 
 from bench.contenders import CONTENDERS, Contender
-from bench.namespaces import BenchError, Lab
+from bench.namespaces import CONGESTION, BenchError, Lab
 from bench.probes import PROBES, Probe
 from bench.report import print_report, write_json, write_markdown
 from bench.runs import MODES, Plan, Results, measure
@@ -46,6 +46,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=3, help="runs of each cell; the median counts")
     parser.add_argument("--quick", action="store_true", help="one run each, of two seconds")
     parser.add_argument("--ipv6", action="store_true", help="reach the server by IPv6")
+    parser.add_argument("--congestion", metavar="NAME", help="congestion control; by default this machine's")
     parser.add_argument("--no-probes", action="store_true", help="leave out what only tunsmith is asked")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every single run, for machines")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="put the tables between its markers")
@@ -79,10 +80,11 @@ def main(arguments: list[str] | None = None) -> int:
         seconds=2.0 if asked.quick else asked.seconds,
         repeat=1 if asked.quick else asked.repeat,
         family=6 if asked.ipv6 else 4,
+        congestion=asked.congestion or Path("/proc/sys", CONGESTION).read_text().strip(),
     )
     results = Results(plan)
     try:
-        with Lab() as lab:
+        with Lab(asked.congestion) as lab:
             measure(lab, plan, results)
     except KeyboardInterrupt:
         print("bench: stopped; what there is so far:", file=sys.stderr)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.cost import Cost, cost_of, descendants, name_of
-from bench.namespaces import CLIENT_LINK, BenchError, Lab, Namespace, wait_until
+from bench.namespaces import CLIENT_LINK, SYSCTLS, BenchError, Lab, Namespace, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 TUNSMITH = Path(sysconfig.get_path("scripts")) / "tunsmith"
@@ -69,7 +69,7 @@ def tunsmith(lab: Lab, upstream: str | None) -> Iterator[Running]:
         if inside is None:
             raise BenchError(f"tunsmith run: {lab.last_words()}")
         namespace = Namespace(f"/proc/{inside}/ns/net")
-        namespace.tune()
+        namespace.tune(SYSCTLS)
         yield Running(namespace, pids)
 
 

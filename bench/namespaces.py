@@ -31,6 +31,7 @@ SYSCTLS = {
     "net/ipv4/conf/default/rp_filter": "0",
     "net/core/somaxconn": "4096",
 }
+CONGESTION = "net/ipv4/tcp_congestion_control"
 
 
 class BenchError(Exception):
@@ -83,10 +84,10 @@ class Namespace:
     def ip(self, words: str) -> str:
         return self.run("ip", *words.split())
 
-    def tune(self) -> None:
-        """Bring up loopback, and set the sysctls of every namespace that opens or takes connections."""
+    def tune(self, sysctls: dict[str, str]) -> None:
+        """Bring up loopback, and set the `sysctls` of every namespace that opens or takes connections."""
         self.ip("link set lo up")
-        for key, value in SYSCTLS.items():
+        for key, value in sysctls.items():
             self.run("sh", "-c", f"echo {value} > /proc/sys/{key}")
 
     def listens(self, port: int, protocol: str = "tcp") -> bool:
@@ -102,13 +103,17 @@ class Namespace:
 
 
 class Lab:
-    """The client and the server machine, and all that runs on them. Close it, or use it as a context."""
+    """The client and the server machine, and all that runs on them. Close it, or use it as a context.
+    `congestion` names the congestion control of its kernels; without it, it is this machine's."""
 
     client_address: ClassVar = {4: "10.77.1.1", 6: "fd77:1::1"}
     server_address: ClassVar = {4: "10.77.1.2", 6: "fd77:1::2"}
 
-    def __init__(self) -> None:
+    def __init__(self, congestion: str | None = None) -> None:
         sweep()
+        self._sysctls = dict(SYSCTLS)
+        if congestion is not None:
+            self._sysctls[CONGESTION] = congestion
         self.directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-"))
         self._processes: list[subprocess.Popen[str]] = []
         self._names: list[str] = []
@@ -126,7 +131,7 @@ class Lab:
         run(["ip", "netns", "add", name])
         self._names.append(name)
         namespace = Namespace(f"/run/netns/{name}")
-        namespace.tune()
+        namespace.tune(self._sysctls)
         return namespace
 
     @contextmanager

@@ -132,7 +132,8 @@ def surroundings(results: Results) -> str:
     plan = results.plan
     return (
         f"{time.strftime('%Y-%m-%d')}, commit {commit}; Linux {platform.release()}, {processor}; "
-        f"{', '.join(versions)}. Runs of {plan.seconds:g} s, median of {plan.repeat}, IPv{plan.family}."
+        f"{', '.join(versions)}. Runs of {plan.seconds:g} s, median of {plan.repeat}, IPv{plan.family}, "
+        f"congestion control {plan.congestion}."
     )
 
 

@@ -34,6 +34,7 @@ class Plan:
     seconds: float
     repeat: int
     family: int
+    congestion: str
 
     def cells(self) -> Iterator[tuple[str, Workload, Contender]]:
         """One round: every mode, workload and contender that go together."""

@@ -25,6 +25,7 @@ def results(**values: tuple[float, ...]) -> Results:
         seconds=1,
         repeat=3,
         family=4,
+        congestion="cubic",
     )
     made = Results(plan)
     for name, numbers in values.items():

@@ -119,3 +119,9 @@ def check(plan: Plan, heard: dict[str, object], size: int, teller: str) -> None:
         return
     assert (heard["count"], heard["end"]) == (size, "fin"), (plan, heard)
     assert heard["sha256"] == digest(size), (plan, heard)
+
+
+def test_the_wire_inside_is_not_paced(caller: Caller) -> None:
+    """BBR, where it is the default, would hold uploads back on a wire that is memory."""
+    done = caller.run("cat", "/proc/sys/net/ipv4/tcp_congestion_control")
+    assert done.stdout == "reno\n"
