@@ -40,7 +40,7 @@ class Limits:
 
     flows: int = 16384
     receive_buffer: int = 1 << 20
-    send_buffer: int = 1 << 20
+    send_buffer: int = 1 << 21
     tcp_idle: float = 7200.0
     dns_idle: float = 30.0
     """Of a stream of queries; RFC 7766 §6.2.3 asks for seconds, not minutes."""
