@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.aio.pair import RIGHT, Pair, two_stacks
 from tunsmith.aio.statistics import ConnectionStatistics
 from tunsmith.aio.transport import Transport
 from tunsmith.stack.config import StackConfig
+from tunsmith.stack.tcp.policy import Keepalive
 from tunsmith.stack.tcp.state import State
 
 
@@ -341,3 +343,30 @@ async def test_loop_sendfile_works(pair: Pair, tmp_path: Path) -> None:
     client.transport.close()
     await server.ended.wait()
     assert bytes(server.received) == path.read_bytes()
+
+
+async def test_options_by_name_and_as_sockets_have_them(pair: Pair) -> None:
+    client, _ = await recorders(pair)
+    transport, sock = client.transport, client.transport.get_extra_info("socket")
+    assert (sock.family, sock.type, sock.fileno()) == (socket.AF_INET, socket.SOCK_STREAM, -1)
+    assert sock.getpeername() == transport.get_extra_info("peername")
+    for level, option, value, name, seen in (
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 0, "nodelay", False),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1, "keepalive", Keepalive()),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 2500, "user_timeout", 2.5),
+        (socket.IPPROTO_IP, socket.IP_TTL, 9, "ttl", 9),
+    ):
+        sock.setsockopt(level, option, value)
+        assert transport.get_option(name) == seen
+        assert sock.getsockopt(level, option) == value
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+    for wrong in (
+        lambda: sock.setsockopt(socket.SOL_SOCKET, 12345, 1),
+        lambda: transport.get_option("speed"),
+    ):
+        with pytest.raises(OSError, match=r".") as raised:
+            wrong()
+        assert raised.value.errno == errno.ENOPROTOOPT
+    with pytest.raises(OSError, match=r".") as raised:
+        transport.set_option("ttl", 1000)
+    assert raised.value.errno == errno.EINVAL

@@ -4,39 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from socket import AF_INET, AF_INET6, SOCK_STREAM, AddressFamily, SocketKind
 from typing import TYPE_CHECKING
 
-from tunsmith.aio.address import SocketAddress, os_errors, socket_address
+from tunsmith.aio.address import os_errors
+from tunsmith.aio.sockets import ListeningSocket
 from tunsmith.aio.transport import Transport
 
 if TYPE_CHECKING:
     from tunsmith.aio.demux import Demultiplexer, Place
     from tunsmith.stack.listener import Listener
-
-
-@dataclass(frozen=True, slots=True)
-class ListeningSocket:
-    """Where a server listens, for programs that ask a socket about it. There is no descriptor behind it."""
-
-    address: bytes
-    port: int
-
-    @property
-    def family(self) -> AddressFamily:
-        return AF_INET if len(self.address) == 4 else AF_INET6
-
-    @property
-    def type(self) -> SocketKind:
-        return SOCK_STREAM
-
-    def getsockname(self) -> SocketAddress:
-        return socket_address(self.address, self.port)
-
-    def fileno(self) -> int:
-        """-1, as of a closed socket."""
-        return -1
 
 
 class Server(asyncio.AbstractServer):

@@ -29,6 +29,7 @@ from tunsmith.aio.pings import PingEndpoint
 from tunsmith.aio.pump import Pump
 from tunsmith.aio.server import Server
 from tunsmith.aio.streams import LIMIT, Client, Streams, open_streams, serving
+from tunsmith.aio.tls import Context, client_context, secured
 from tunsmith.device.base import Device
 from tunsmith.stack.config import StackConfig
 from tunsmith.stack.nic import Nic
@@ -36,9 +37,9 @@ from tunsmith.stack.router import Router
 
 if TYPE_CHECKING:
     from collections import Counter
+    from ssl import SSLContext
     from types import TracebackType
 
-    from tunsmith.aio.transport import Transport
     from tunsmith.aio.udp import DatagramPort
     from tunsmith.stack.routes import Route
     from tunsmith.stack.tcp.connection import Connection
@@ -220,6 +221,8 @@ class Stack:
         *,
         local: HostPort | None = None,
         timeout: float | None = None,
+        ssl: Context = None,
+        server_hostname: str | None = None,
         limit: int = LIMIT,
     ) -> Streams:
         """A connection to `host`, as `asyncio.open_connection` makes one: returns a StreamReader, whose buffer has
@@ -227,8 +230,16 @@ class Stack:
 
         async def opening(
             factory: Callable[[], asyncio.StreamReaderProtocol],
-        ) -> tuple[Transport, asyncio.StreamReaderProtocol]:
-            return await self.create_connection(factory, host, port, local=local, timeout=timeout)
+        ) -> tuple[asyncio.Transport, asyncio.StreamReaderProtocol]:
+            return await self.create_connection(
+                factory,
+                host,
+                port,
+                local=local,
+                timeout=timeout,
+                ssl=ssl,
+                server_hostname=server_hostname,
+            )
 
         return await open_streams(opening, limit)
 
@@ -240,20 +251,55 @@ class Stack:
         *,
         local: HostPort | None = None,
         timeout: float | None = None,
-    ) -> tuple[Transport, P]:
+        ssl: Context = None,
+        server_hostname: str | None = None,
+    ) -> tuple[asyncio.Transport, P]:
         """A connection to `host` with a protocol of the caller's; a BufferedProtocol gets its text with one copy.
 
-        `local` is where it comes from, any address and port; by default an address of ours and a random port.
-        `timeout` bounds the handshake, in seconds. Raises ConnectionRefusedError, TimeoutError (nobody answered),
-        OSError EHOSTUNREACH, EADDRINUSE and their kin."""
+        `local` is where it comes from: an address of ours, while somebody listens to any address any, and a port; by
+        default what suits. `timeout` bounds the handshakes, in seconds. With `ssl`, a context or True, the connection
+        is TLS to `server_hostname`, by default `host`. Raises ConnectionRefusedError, TimeoutError (nobody answered),
+        OSError EHOSTUNREACH, EADDRINUSE and their kin, ssl.SSLError."""
         demux = self._running()
         destination = pack(host), check_port(port)
         source = self._source(destination[0], local)
         with named_timeout(f"{host} port {port} did not answer within {timeout} s"):
             async with asyncio.timeout(timeout):
-                return await demux.open(
-                    protocol_factory, lambda transport: demux.connect(transport, source, destination)
+                if ssl is None or ssl is False:
+                    return await demux.open(
+                        protocol_factory, lambda transport: demux.connect(transport, source, destination)
+                    )
+                return await self._connect_tls(
+                    protocol_factory, source, destination, client_context(ssl), server_hostname or host
                 )
+
+    async def _connect_tls(
+        self,
+        protocol_factory: Callable[[], P],
+        source: tuple[bytes, int],
+        destination: tuple[bytes, int],
+        context: SSLContext,
+        server_hostname: str,
+    ) -> tuple[asyncio.Transport, P]:
+        demux = self._demux
+        secure: asyncio.Future[None] = demux.loop.create_future()
+        factory = secured(
+            protocol_factory,
+            demux.loop,
+            context,
+            server_side=False,
+            server_hostname=server_hostname,
+            waiter=secure,
+        )
+        transport, tls = await demux.open(
+            factory, lambda transport: demux.connect(transport, source, destination)
+        )
+        try:
+            await secure
+        except BaseException:
+            transport.abort()
+            raise
+        return tls._app_transport, tls._app_protocol  # type: ignore[return-value]  # as the event loop does it
 
     def _source(self, destination: bytes, local: HostPort | None) -> tuple[bytes, int]:
         if local is None:
@@ -273,12 +319,15 @@ class Stack:
         *,
         limit: int = LIMIT,
         backlog: int = BACKLOG,
+        ssl: SSLContext | None = None,
         start_serving: bool = True,
     ) -> Server:
         """A server that calls `client_connected(reader, writer)` for each connection, as `asyncio.start_server`
         does. For the rest see `create_server`."""
         factory = serving(client_connected, limit, asyncio.get_running_loop())
-        return await self.create_server(factory, host, port, backlog=backlog, start_serving=start_serving)
+        return await self.create_server(
+            factory, host, port, backlog=backlog, ssl=ssl, start_serving=start_serving
+        )
 
     async def create_server(
         self,
@@ -287,12 +336,16 @@ class Stack:
         port: int = 0,
         *,
         backlog: int = BACKLOG,
+        ssl: SSLContext | None = None,
         start_serving: bool = True,
     ) -> Server:
         """A server that makes a protocol for each connection to `host`, one or more of our addresses; None is all
         of them, "0.0.0.0" and "::" all of a kind. Port 0 is any free one: `server.sockets[0].getsockname()` says
-        which. `backlog` bounds the handshakes under way. Raises OSError EADDRINUSE, EADDRNOTAVAIL."""
+        which. `backlog` bounds the handshakes under way. With `ssl` connections are TLS. Raises OSError EADDRINUSE,
+        EADDRNOTAVAIL."""
         demux = self._running()
+        if ssl is not None:
+            protocol_factory = secured(protocol_factory, demux.loop, ssl, server_side=True)
         places = [(address, check_port(port)) for address in self._addresses.listening(host)]
         server = Server(demux, places, protocol_factory, backlog)
         if start_serving:

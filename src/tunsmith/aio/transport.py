@@ -22,7 +22,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tunsmith.aio.address import os_error, socket_address
+from tunsmith.aio.address import os_error, os_errors, socket_address
+from tunsmith.aio.sockets import ConnectedSocket
 from tunsmith.aio.statistics import statistics_of
 from tunsmith.stack.tcp.state import State
 
@@ -40,8 +41,8 @@ class Transport(_FlowControlMixin):
     `on_open(transport, error)` is told how opening went: None, an OSError, or what `protocol_factory` raised;
     `on_gone(transport)` that the transport is done with. Each is called once.
 
-    `get_extra_info` knows "peername", "sockname" (where the peer wanted to go) and "statistics" (a
-    ConnectionStatistics of this moment)."""
+    `get_extra_info` knows "peername", "sockname" (where the peer wanted to go), "statistics" (a
+    ConnectionStatistics of this moment) and "socket" (sockets.py)."""
 
     # The names are asyncio's own: loop.start_tls and loop.sendfile ask for them, the latter for the base class, too.
     _start_tls_compatible = True
@@ -243,7 +244,7 @@ class Transport(_FlowControlMixin):
         self._lose(None)
         connection.close(self._clock())
 
-    def abort(self, error: OSError | None = None) -> None:
+    def abort(self, error: BaseException | None = None) -> None:
         """RST to the peer; what was not sent is thrown away. `error` is what the protocol is told."""
         connection = self._connection
         if connection is not None:
@@ -251,7 +252,11 @@ class Transport(_FlowControlMixin):
         if self._opened:
             self._lose(error)
         else:
-            self._not_opened(error or os_error(errno.ECONNABORTED))
+            self._not_opened(error if isinstance(error, OSError) else os_error(errno.ECONNABORTED))
+
+    def _force_close(self, error: BaseException | None) -> None:
+        """What asyncio's TLS calls when it fails."""
+        self.abort(error)
 
     def _not_opened(self, error: OSError) -> None:
         """The handshake has failed: there never was a protocol."""
@@ -260,7 +265,7 @@ class Transport(_FlowControlMixin):
             self._on_open(self, error)
             self._on_gone(self)
 
-    def _lose(self, error: OSError | None) -> None:
+    def _lose(self, error: BaseException | None) -> None:
         """The protocol hears that it is over, in the next turn of the loop."""
         self._closing = True
         self._waiting.clear()
@@ -269,7 +274,7 @@ class Transport(_FlowControlMixin):
             self._lost = True
             self._loop.call_soon(self._connection_lost, error)
 
-    def _connection_lost(self, error: OSError | None) -> None:
+    def _connection_lost(self, error: BaseException | None) -> None:
         if self._protocol is not None:
             self._call("connection_lost", error)
         self._on_gone(self)
@@ -289,7 +294,19 @@ class Transport(_FlowControlMixin):
             {"message": message, "exception": error, "transport": self, "protocol": self._protocol}
         )
 
-    # --- what is known ---
+    # --- what is known, and what may be chosen ---
+
+    def set_option(self, name: str, value: object) -> None:
+        """Change one of the connection's `Options` (stack/tcp/policy.py): keepalive, nodelay, user_timeout, …
+        Raises OSError: ENOPROTOOPT where there is none of that name, EINVAL for values that make no sense."""
+        with os_errors():
+            if self._connection is not None:
+                self._connection.set(name, value, self._clock())
+
+    def get_option(self, name: str) -> object:
+        """One of the connection's `Options`; None: as the stack has it. Raises OSError ENOPROTOOPT."""
+        with os_errors():
+            return None if self._connection is None else self._connection.get(name)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         protocol: asyncio.BaseProtocol = self._protocol
@@ -307,6 +324,8 @@ class Transport(_FlowControlMixin):
             return socket_address(*connection.source)
         if name == "sockname":
             return socket_address(*connection.destination)
+        if name == "socket":
+            return ConnectedSocket(self)
         if name == "statistics" and self._opened:
             return statistics_of(connection, self._sent, self._waiting_bytes, self._received)
         return default
