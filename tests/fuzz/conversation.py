@@ -86,7 +86,7 @@ class Conversation:
         near_seq = near_ack = 0
         if connection is not None:
             near_seq = connection.receiver.rcv_nxt - 0xFFFFF000
-            near_ack = (connection.sender.snd_una, connection.sender.snd_max)[kind & 1] - 0xFFFFFF00
+            near_ack = (connection.sender.snd_una, connection.sender.snd_max)[kind & 1] - connection.iss
         line = SegmentLine(
             flags=flags,
             seq=self._near_base(near_seq + self._offset()),
@@ -99,8 +99,12 @@ class Conversation:
             stamp=(source.take(4), source.take(2)) if self.timestamps and not kind & 32 else None,
             sack=self._blocks(near_ack) if kind & 64 and not kind & 8 and not flags & SYN else (),
         )
-        self.wire.iss = 0xFFFFFF00
+        self._number()
         self.stack.receive(self.wire.segment(line), self.now)
+
+    def _number(self) -> None:
+        """The stack's numbers begin where those of the connection do: above those of one in TIME-WAIT."""
+        self.wire.iss = 0xFFFFFF00 if self.connection is None else self.connection.iss & 0xFFFFFFFF
 
     def _near_base(self, seq: int) -> int:
         """The same number, as the position that the text goes by."""
@@ -121,10 +125,10 @@ class Conversation:
         return tuple(found)
 
     def _error(self) -> None:
-        near = 0 if self.connection is None else self.connection.sender.snd_una - 0xFFFFFF00
+        near = 0 if self.connection is None else self.connection.sender.snd_una - self.connection.iss
         error = ERRORS[self.source.take() % len(ERRORS)]
         line = IcmpLine(error, near + self._offset(), self.source.take(2))
-        self.wire.iss = 0xFFFFFF00
+        self._number()
         self.stack.receive(self.wire.error(line), self.now)
 
     # --- time ---
@@ -185,6 +189,7 @@ class Conversation:
                 if made is not None:
                     self.connection = made
                     self.sent_to = self.read_at = 1
+                    self._number()
             elif isinstance(event, Established):
                 receiver = event.connection.receiver
                 begin = receiver.rcv_nxt - 1 - receiver.ready_bytes - event.connection.fin_seen - 0xFFFFF000

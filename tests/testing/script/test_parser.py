@@ -78,6 +78,13 @@ def test_lines(text: str, action: object) -> None:
     assert only(f"  {text}  # because").action == action
 
 
+def test_a_train_of_segments_is_one_line() -> None:
+    first, last = parse("+1 stack ACK,PSH 1+1000x2 ack 1").statements
+    assert first.action == SegmentLine(ACK, 1, 1000, ack=1)
+    assert last.action == SegmentLine(ACK | PSH, 1001, 1000, ack=1)
+    assert (first.when, last.when) == (When(Range(1, 1)), None)
+
+
 def test_times_are_relative_or_absolute() -> None:
     assert only("+1 owner close").when == When(Range(1, 1))
     assert only("@2.5 owner close").when == When(Range(2.5, 2.5), absolute=True)
@@ -127,6 +134,7 @@ def test_a_state_stands_for_the_lines_that_lead_to_it(state: str) -> None:
         ("peer SYN 0 mss 70000", "mss is 0 to 65535, not 70000"),
         ("peer SYN 0 win 70000", "win is 0 to 65535"),
         ("peer none 0+70000", "a segment has 0 to 65000 bytes of text"),
+        ("stack ACK 0+1x0", "1 to 1000 segments go in a line"),
         ("peer SYN 0 ts 1/2 sack 1:2 1:2 1:2 1:2", "these options take 48 bytes, and there are 40"),
         ("peer SYN 0 options xx", "options are hexadecimal"),
         ("peer SYN 0 options 0101", "options are up to ten whole words"),

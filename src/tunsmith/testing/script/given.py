@@ -2,7 +2,7 @@
 
 The peer opens unless the state is one of an opener, announces no option but an MSS of 1000 and a window of
 65535, and everything that can be acknowledged is. Next sequence numbers: 1 on either side, 2 on a side that
-has sent its FIN. Names behind a dash differ in their options or in how the state is reached.
+has sent its FIN. Longer names tell of options, of the round trip, or of how the state was reached.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ GIVEN = {
     + "peer SYN,ACK 0 ack 1 mss 1000\nstack ACK 1 ack 1\ncheck state ESTABLISHED\n",
     "ESTABLISHED-SACK": _LISTEN
     + "peer SYN 0 mss 1000 sackok\nstack SYN,ACK 0 ack 1 sackok\npeer ACK 1 ack 1\ncheck state ESTABLISHED\n",
+    "ESTABLISHED-SACK-100MS": _LISTEN
+    + "peer SYN 0 mss 1000 sackok\nstack SYN,ACK 0 ack 1 sackok\n+0.1 peer ACK 1 ack 1\n"
+    + "check state ESTABLISHED, srtt 0.1..0.15\n",
     "ESTABLISHED-TIMESTAMPS": _LISTEN
     + "peer SYN 0 mss 1012 ts 100/0\nstack SYN,ACK 0 ack 1 ts 0/100\n"
     + "peer ACK 1 ack 1 ts 100/0\ncheck state ESTABLISHED\n",

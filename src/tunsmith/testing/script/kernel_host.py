@@ -47,6 +47,10 @@ SETTINGS = {
     "syn_retries": "tcp_syn_retries",
     "synack_retries": "tcp_synack_retries",
     "congestion": "tcp_congestion_control",
+    "rack": "tcp_recovery",
+    "tlp": "tcp_early_retrans",
+    "dsack": "tcp_dsack",
+    "restart_after_idle": "tcp_slow_start_after_idle",
 }
 """Settings of ours and the switch that is the same."""
 SWITCHES = {
@@ -57,15 +61,19 @@ SWITCHES = {
     "tcp_syn_retries": "6",
     "tcp_synack_retries": "5",
     "tcp_congestion_control": "reno",
-    "tcp_early_retrans": "0",
+    "tcp_recovery": "on",
+    "tcp_early_retrans": "on",
+    "tcp_dsack": "on",
     "tcp_invalid_ratelimit": "0",
     "tcp_no_metrics_save": "1",
-    "tcp_slow_start_after_idle": "0",
+    "tcp_slow_start_after_idle": "on",
     "icmp_ratelimit": "0",
     "icmp_msgs_per_sec": "100000",
 }
 """How a script finds them if it says nothing."""
 WORDS = {"on": "1", "off": "0"}
+TAIL_LOSS_PROBES = "3"
+"""What is "on" for tcp_early_retrans: 1 is none of it, 3 and 4 are."""
 STATES = {
     1: "ESTABLISHED",
     2: "SYN-SENT",
@@ -138,7 +146,10 @@ class KernelBench:
                 raise ScriptError(f"{script.file}: Linux has no switch for {name}")
         for name, value in switches.items():
             with suppress(OSError):
-                Path(f"/proc/sys/net/ipv4/{name}").write_text(WORDS.get(value, value))
+                on = TAIL_LOSS_PROBES if name == "tcp_early_retrans" else WORDS["on"]
+                Path(f"/proc/sys/net/ipv4/{name}").write_text(
+                    on if value == "on" else WORDS.get(value, value)
+                )
         self._runs += 1
         host = KernelHost(self, family, (40000, 1000 + self._runs), no_delay)
         host.wire.peer = PEERS[family.version][:-2] + self._runs.to_bytes(2, "big")

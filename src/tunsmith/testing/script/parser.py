@@ -41,6 +41,7 @@ CLAUSE = re.compile(r"# (RFC \d+[^:]*?): (\S.*)")
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 UNBOUNDED = 1 << 64
 LONGEST_TEXT = 65000
+LONGEST_TRAIN = 1000
 ROOM = 40
 """Bytes for the options of a segment."""
 OPTIONS = ("mss", "wscale", "sackok", "ts", "sack")
@@ -177,7 +178,18 @@ def _parse_line(script: Script, words: _Words, line: Statement) -> None:
         raise _Wrong("only what the stack sends may come within a range of times")
     if isinstance(action, SegmentLine | IcmpLine):
         _check_side(by, action)
-    script.statements.append(replace(line, by=by, action=action, when=when))
+    for each in _train(action):
+        script.statements.append(replace(line, by=by, action=each, when=when))
+        when = None
+
+
+def _train(action: Action) -> list[Action]:
+    """The segments that `1+1000x3` stands for, PSH on the last; any other line is one."""
+    if not isinstance(action, SegmentLine) or action.count == 1:
+        return [action]
+    inner = replace(action, flags=action.flags & ~FLAGS["PSH"], count=1)
+    train = [replace(inner, seq=action.seq + number * action.length) for number in range(action.count)]
+    return [*train[:-1], replace(train[-1], flags=action.flags)]
 
 
 def _check_room(line: SegmentLine) -> None:
@@ -224,14 +236,18 @@ def _segment(words: _Words) -> Action:
     if words.skip("icmp"):
         return _icmp(words)
     flags = _flags(words)
-    seq, plus, length = words.take("a sequence number").partition("+")
+    seq, plus, extent = words.take("a sequence number").partition("+")
+    length, times, count = extent.partition("x")
     fields: dict[str, Any] = {
         "flags": flags,
         "seq": int(_number(seq, "a sequence number")),
         "length": int(_number(length, "a length")) if plus else 0,
+        "count": int(_number(count, "a number of segments")) if times else 1,
     }
     if not 0 <= fields["length"] <= LONGEST_TEXT:
         raise _Wrong(f"a segment has 0 to {LONGEST_TEXT} bytes of text")
+    if not 1 <= fields["count"] <= LONGEST_TRAIN:
+        raise _Wrong(f"1 to {LONGEST_TRAIN} segments go in a line")
     absent = set()
     while words:
         name = words.take("a field")

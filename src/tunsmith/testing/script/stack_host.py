@@ -55,7 +55,10 @@ def configured(settings: dict[str, str], file: str) -> StackConfig:
             values[name] = float(word) if isinstance(getattr(PLAIN, name), float) else int(word, 0)
         except ValueError:
             raise ScriptError(f"{file}: {name} cannot be {word!r}") from None
-    return replace(PLAIN, **values)
+    try:
+        return replace(PLAIN, **values)
+    except ValueError as error:
+        raise ScriptError(f"{file}: {error}") from None
 
 
 class StackHost:

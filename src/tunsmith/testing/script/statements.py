@@ -51,6 +51,8 @@ class SegmentLine:
     flags: int
     seq: int
     length: int = 0
+    count: int = 1
+    """So many segments, one behind the other."""
     ack: int | None = None
     window: Range | None = None
     urgent: int | None = None
