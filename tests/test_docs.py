@@ -31,6 +31,7 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "docs" / "architecture.md",
+    ROOT / "docs" / "links.md",
     ROOT / "docs" / "testing.md",
     *sorted((ROOT / "docs" / "adr").glob("*.md")),
 ]

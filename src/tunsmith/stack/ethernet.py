@@ -244,11 +244,13 @@ class Station:
 
 def _moved(frame: bytes | memoryview, distance: int) -> bytes:
     """The virtio header of `frame` for a packet whose beginning is `distance` bytes further away."""
+    if not frame[0] and not frame[1]:
+        return PLAIN
     flags, gso_type, header_length, gso_size, start, offset = VNET.unpack_from(frame)
     if flags & NEEDS_CSUM:
         start = max(0, start + distance)
     elif not gso_type:
-        return PLAIN if not flags else VNET.pack(flags, 0, 0, 0, 0, 0)
+        return VNET.pack(flags, 0, 0, 0, 0, 0)
     if header_length:
         header_length = max(0, header_length + distance)
     return VNET.pack(flags, gso_type, header_length, gso_size, start, offset)
