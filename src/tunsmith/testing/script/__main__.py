@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
     with ExitStack() as stack:
         run: Callable[[Script, IpFamily], None] = run_on_stack
         if kernel:
-            from tunsmith.testing.script.kernel_host import KernelBench
+            from tunsmith.testing.script.kernel_bench import KernelBench
 
             run = stack.enter_context(KernelBench()).run
             scripts = [script for script in scripts if script.kernel]
