@@ -151,9 +151,15 @@ def test_module_is_the_command() -> None:
     assert (result.returncode, result.stdout) == (0, f"tunsmith {__version__}\n")
 
 
-def test_interrupt_while_modules_are_imported_is_130_without_a_word(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "moment",
+    ["interrupt()", "type('Noise', (), {'__del__': lambda _: interrupt()})()"],
+    ids=["code", "callback"],
+)
+def test_interrupt_while_modules_are_imported_is_130_without_a_word(tmp_path: Path, moment: str) -> None:
     """Ctrl-C in the first moments; the module that notices it is the first one that is not ours."""
-    (tmp_path / "click.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    interrupt = "import os, signal\ndef interrupt(): os.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / "click.py").write_text(f"{interrupt}{moment}\n")
     path = f"{tmp_path}:{environment()['PYTHONPATH']}"
     for command in (MODULE, [sys.executable, "-c", f"from {ENTRY_POINT} import main; main()"]):
         result = subprocess.run(

@@ -57,13 +57,6 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def invoke(self, ctx: click.Context) -> object:
-        """Run the subcommand. Click itself would answer Ctrl-C with an empty line."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            return INTERRUPTED
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))

@@ -81,8 +81,8 @@ def _follow_the_fate_of(parent: int) -> None:
     set_parent_death_signal(signal.SIGKILL)
     if os.getppid() != parent:
         raise _ParentGone
-    # Python's own handler would raise KeyboardInterrupt; an ignored signal stays ignored (nohup).
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # What our parent does then is not for us to do; an ignored signal stays ignored (nohup).
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -6,8 +6,11 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterator
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # nothing here may make the start slower than it is
+    from collections.abc import Iterator
+    from typing import NoReturn
 
 _leave = os._exit
 _OURS = ("/dev/net/tun", ".pcapng", "[pidfd]", "[signalfd]")
