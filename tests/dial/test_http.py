@@ -215,7 +215,7 @@ async def test_silent_proxy_is_a_timeout() -> None:
         with pytest.raises(DialTimeout, match=r"did not reach somewhere\.test:443 within 0\.05 s"):
             await HttpDialer(proxy, answer_timeout=0.05).open_stream(SOMEWHERE)
     with silent_port() as proxy, pytest.raises(ProxyError, match="did not answer within"):
-        await HttpDialer(proxy, connect_timeout=0.05).start()
+        await HttpDialer(proxy, handshake_timeout=0.05).start()
 
 
 async def test_proxy_that_is_down_says_so_before_anything_starts() -> None:

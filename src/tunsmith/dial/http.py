@@ -14,13 +14,9 @@ that counts; else the status does:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-
-from tunsmith.dial.base import Datagrams, Pings, Stream
-from tunsmith.dial.conversation import Conversation, patience
-from tunsmith.dial.credentials import Credentials
-from tunsmith.dial.interface import Interface
-from tunsmith.dial.tcp import Connector
+from tunsmith.dial.base import Datagrams
+from tunsmith.dial.conversation import Conversation
+from tunsmith.dial.proxy import ProxyDialer
 from tunsmith.errors import (
     DialError,
     DialProhibited,
@@ -30,18 +26,11 @@ from tunsmith.errors import (
     DialUnsupported,
     ProxyAuthFailed,
     ProxyError,
-    ProxySilent,
     Reach,
-    WireError,
 )
 from tunsmith.flow import Target
 from tunsmith.wire import http_connect
 from tunsmith.wire.http_connect import Response
-
-CONNECT_TIMEOUT = 10.0
-"""Seconds for the TCP connection to the proxy."""
-ANSWER_TIMEOUT = 30.0
-"""Seconds for its answer, in which it has to reach the destination."""
 
 _REFUSED = frozenset({"connection_refused", "connection_terminated"})
 _NETWORK = frozenset({"destination_ip_unroutable"})
@@ -50,75 +39,41 @@ _PROHIBITED = frozenset({"destination_ip_prohibited", "connection_limit_reached"
 _TIMEOUT = frozenset({"connection_timeout"})
 
 
-class HttpDialer:
+class HttpDialer(ProxyDialer[Response]):
     """One HTTP proxy."""
 
-    __slots__ = ("_address", "_answer_timeout", "_connect_timeout", "_connector", "_credentials", "label")
-
-    wants_names = True
+    scheme = "http"
     carries_udp = False
-    carries_ping = False
-
-    def __init__(
-        self,
-        address: Target,
-        credentials: Credentials | None = None,
-        interface: Interface | None = None,
-        *,
-        connect_timeout: float = CONNECT_TIMEOUT,
-        answer_timeout: float = ANSWER_TIMEOUT,
-    ) -> None:
-        self.label = f"http://{address}"
-        self._address = address
-        self._credentials = credentials
-        self._connector = Connector(interface)
-        self._connect_timeout = connect_timeout
-        self._answer_timeout = answer_timeout
 
     async def start(self) -> None:
         """Check that something listens. Credentials show only with a destination: see `open_stream`."""
-        with await self._connected():
+        with await self._greeted():
             pass
-
-    async def open_stream(self, target: Target) -> Stream:
-        """CONNECT to `target`; see `Dialer.open_stream`."""
-        known = self._credentials
-        try:
-            request = http_connect.request(
-                target.host, target.port, (known.user, known.password) if known else None
-            )
-        except WireError as error:
-            raise DialUnreachable(f"{target}: {error}") from None
-        with await self._connected() as talk:
-            async with patience(self._answer_timeout, f"{self.label}: the proxy did not reach {target}"):
-                await talk.say(request)
-                response = await talk.hear(http_connect.parse_response)
-            if not 200 <= response.status < 300:
-                raise self._failure(response, target)
-            return talk.hand_over()
-
-    def begin(self, target: Target) -> Awaitable[Stream]:
-        """See `Dialer.begin`."""
-        return self.open_stream(target)
 
     async def open_datagrams(self, family: int) -> Datagrams:
         """Raises DialUnsupported."""
         raise DialUnsupported(f"{self.label}: an HTTP proxy carries no UDP")
 
-    def open_pings(self, family: int) -> Pings:
-        """Raises DialUnsupported."""
-        raise DialUnsupported(f"{self.label} carries no ping")
-
     def close(self) -> None:
         """Nothing to release."""
 
-    async def _connected(self) -> Conversation:
-        async with patience(self._connect_timeout, f"{self.label}: the proxy did not answer", ProxySilent):
-            return await Conversation.open(self._connector, self._address, self.label)
+    async def _greet(self, talk: Conversation) -> None:
+        """HTTP begins with the request."""
 
-    def _failure(self, response: Response, target: Target) -> DialError:
+    def _request(self, target: Target) -> bytes:
+        known = self._credentials
+        return http_connect.request(target.host, target.port, (known.user, known.password) if known else None)
+
+    def _parse_answer(self, heard: bytearray) -> tuple[Response, int] | None:
+        return http_connect.parse_response(heard)
+
+    def _expect_success(self, answer: Response, what: object) -> None:
+        if not 200 <= answer.status < 300:
+            raise self._failure(answer, what)
+
+    def _failure(self, response: Response, what: object) -> DialError:
         status, cause = response.status, response.proxy_error
-        said = f"{target}: {self.label} says {status} {cause or response.reason}".rstrip()
+        said = f"{what}: {self.label} says {status} {cause or response.reason}".rstrip()
         if status == 407:
             hint = (
                 "does not accept this user name and password"

@@ -16,16 +16,13 @@ What a proxy answers becomes what the application sees:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from ipaddress import IPv6Address, ip_address
 
-from tunsmith.dial.base import Datagrams, Pings, Stream
+from tunsmith.dial.base import Datagrams
 from tunsmith.dial.conversation import Conversation, patience
-from tunsmith.dial.credentials import Credentials
-from tunsmith.dial.interface import Interface
-from tunsmith.dial.resolve import Resolver, family_of
+from tunsmith.dial.proxy import ProxyDialer
+from tunsmith.dial.resolve import family_of
 from tunsmith.dial.socks_udp import SocksDatagrams
-from tunsmith.dial.tcp import Connector
 from tunsmith.dial.udp import open_udp
 from tunsmith.errors import (
     DialError,
@@ -37,60 +34,24 @@ from tunsmith.errors import (
     ProxyError,
     ProxySilent,
     Reach,
-    WireError,
 )
 from tunsmith.flow import Target
 from tunsmith.wire import socks5
 from tunsmith.wire.socks5 import Command, Method, Reply
 
-HANDSHAKE_TIMEOUT = 10.0
-"""Seconds for the proxy itself: TCP, greeting, authentication, UDP ASSOCIATE."""
-ANSWER_TIMEOUT = 30.0
-"""Seconds for the answer to CONNECT, in which the proxy has to reach the destination."""
+Answer = tuple[int, socks5.Address]
+"""Reply code, and the address that goes with it."""
 
 
-class SocksDialer:
+class SocksDialer(ProxyDialer[Answer]):
     """One SOCKS5 proxy."""
 
-    __slots__ = (
-        "_address",
-        "_answer_timeout",
-        "_connector",
-        "_credentials",
-        "_handshake_timeout",
-        "_interface",
-        "_no_udp",
-        "_probe",
-        "_resolver",
-        "carries_udp",
-        "label",
-    )
-
-    wants_names = True
-    carries_ping = False
-
-    def __init__(
-        self,
-        address: Target,
-        credentials: Credentials | None = None,
-        interface: Interface | None = None,
-        *,
-        handshake_timeout: float = HANDSHAKE_TIMEOUT,
-        answer_timeout: float = ANSWER_TIMEOUT,
-    ) -> None:
-        self.label = f"socks5://{address}"
-        self.carries_udp = True
-        self._no_udp: DialError | None = None
-        """Why `carries_udp` is False."""
-        self._probe: asyncio.Future[None] | None = None
-        """Finds out whether the proxy carries UDP."""
-        self._address = address
-        self._credentials = credentials
-        self._interface = interface
-        self._resolver = Resolver()
-        self._connector = Connector(interface, self._resolver)
-        self._handshake_timeout = handshake_timeout
-        self._answer_timeout = answer_timeout
+    scheme = "socks5"
+    carries_udp = True
+    _no_udp: DialError | None = None
+    """Why `carries_udp` is False."""
+    _probe: asyncio.Future[None] | None = None
+    """Finds out whether the proxy carries UDP."""
 
     async def start(self) -> None:
         """Check that the proxy is there and lets us in. Raises DialError, one line for the user.
@@ -107,23 +68,6 @@ class SocksDialer:
             self.carries_udp = False
             self._no_udp = error
 
-    async def open_stream(self, target: Target) -> Stream:
-        """CONNECT to `target`; see `Dialer.open_stream`."""
-        try:
-            request = socks5.request(Command.CONNECT, target.host, target.port)
-        except WireError as error:
-            raise DialUnreachable(f"{target}: {error}") from None
-        with await self._greeted() as talk:
-            async with patience(self._answer_timeout, f"{self.label}: the proxy did not reach {target}"):
-                await talk.say(request)
-                code, _ = await talk.hear(socks5.parse_reply)
-            self._expect_success(code, target)
-            return talk.hand_over()
-
-    def begin(self, target: Target) -> Awaitable[Stream]:
-        """See `Dialer.begin`."""
-        return self.open_stream(target)
-
     async def open_datagrams(self, family: int) -> Datagrams:
         """A new UDP association, whatever `family`: one carries both, and names. Raises DialError."""
         if self._probe is not None:
@@ -137,27 +81,18 @@ class SocksDialer:
             sock = open_udp(family_of(relay.host) or talk.sock.family, self._interface, relay)
             return SocksDatagrams(sock, talk.hand_over().sock)
 
-    def open_pings(self, family: int) -> Pings:
-        """Raises DialUnsupported."""
-        raise DialUnsupported(f"{self.label} carries no ping")
-
     def close(self) -> None:
         """See `Dialer.close`."""
         if self._probe is not None:
             self._probe.cancel()
 
-    async def _greeted(self) -> Conversation:
-        """A new connection on which the proxy knows who we are."""
-        async with patience(self._handshake_timeout, f"{self.label}: the proxy did not answer", ProxySilent):
-            talk = await Conversation.open(self._connector, self._address, self.label)
-            try:
-                await self._authenticate(talk)
-            except BaseException:
-                talk.close()
-                raise
-            return talk
+    def _request(self, target: Target) -> bytes:
+        return socks5.request(Command.CONNECT, target.host, target.port)
 
-    async def _authenticate(self, talk: Conversation) -> None:
+    def _parse_answer(self, heard: bytearray) -> tuple[Answer, int] | None:
+        return socks5.parse_reply(heard)
+
+    async def _greet(self, talk: Conversation) -> None:
         offer = (Method.NONE,) if self._credentials is None else (Method.NONE, Method.PASSWORD)
         await talk.say(socks5.greeting(*offer))
         method = await talk.hear(socks5.parse_choice)
@@ -181,9 +116,9 @@ class SocksDialer:
         async with patience(self._handshake_timeout, complaint, ProxySilent):
             # Our own address as the proxy sees it is unknown, hence zero (RFC 1928 §7).
             await talk.say(socks5.request(Command.UDP_ASSOCIATE, "0.0.0.0", 0))
-            code, bound = await talk.hear(socks5.parse_reply)
-        self._expect_success(code, "UDP")
-        return bound
+            answer = await talk.hear(socks5.parse_reply)
+        self._expect_success(answer, "UDP")
+        return answer[1]
 
     async def _relay(self, talk: Conversation, bound: socks5.Address) -> Target:
         """Where datagrams go. A proxy that says "any address" means its own; one that says loopback without
@@ -203,7 +138,8 @@ class SocksDialer:
             return Target(proxy, port)
         return Target(str(there), port)
 
-    def _expect_success(self, code: int, what: object) -> None:
+    def _expect_success(self, answer: Answer, what: object) -> None:
+        code, _ = answer
         if code == Reply.SUCCEEDED:
             return
         prefix = f"{what}: {self.label} says"
