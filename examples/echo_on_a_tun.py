@@ -1,79 +1,59 @@
-"""A TCP/IP stack of our own behind a TUN: port 7 of *every* address echoes TCP and UDP.
+"""Port 7 of *every* address echoes TCP and UDP: a TCP/IP stack of our own behind a TUN.
 
-No root, but a network of one's own to try it in:
+It lives in a network that this program makes for itself and the command it runs there, without root:
 
-    $ unshare --map-root-user --net sh
-    # python examples/echo_on_a_tun.py &            until it is killed
-    # echo hello | nc -N 192.0.2.7 7
+    $ python examples/echo_on_a_tun.py sh -c 'echo hello | nc -N 192.0.2.7 7'
+    hello
 """
 
 from __future__ import annotations
 
-import select
-import socket
-import time
+import asyncio
+import sys
+from asyncio import StreamReader, StreamWriter
 from ipaddress import ip_address
 
-from tunsmith.device.base import FRAME_ROOM
-from tunsmith.device.tun import TunDevice
-from tunsmith.errors import LocalError
-from tunsmith.host.rtnetlink import RtNetlink
-from tunsmith.host.tun import open_tun
-from tunsmith.stack.config import StackConfig
-from tunsmith.stack.events import Datagram, Event, FlowRequested, PeerClosed, Readable, Writable
-from tunsmith.stack.stack import Stack
-from tunsmith.stack.tcp.connection import Connection
+import tunsmith
+from tunsmith.host.link import open_link
+from tunsmith.host.private import enter_private_network
 
 
-def open_device() -> TunDevice:
-    """A TUN of this network namespace, in use as its default route."""
-    device = open_tun("tun0")
-    index = socket.if_nametoindex(device.name)
-    with RtNetlink() as netlink:
-        netlink.link_up(index, 1500)
-        netlink.address_add(index, ip_address("192.0.2.1"))
-        netlink.default_route_add(index, socket.AF_INET)
-    return device
+async def echo(reader: StreamReader, writer: StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()  # waits while the client does not read; the window closes behind it
+    writer.close()
 
 
-def echo(connection: Connection, now: float) -> None:
-    """Send back what can be sent; the rest waits, and while it waits the window closes."""
-    while waiting := connection.read(65536, now, peek=True):
-        taken = connection.send(waiting, now)
-        connection.read(taken, now)
-        if taken < len(waiting):
-            return  # Writable follows
-    if connection.at_end:
-        connection.shutdown(now)
+async def serve_flows(stack: tunsmith.Stack, tasks: asyncio.TaskGroup) -> None:
+    """Every connection to anywhere is a flow first, and knows where it wanted to go."""
+    async for flow in stack.listen_any():
+        if flow.destination[1] == 7:
+            tasks.create_task(echo(*await flow.accept()))
+        else:
+            flow.refuse()
 
 
-def answer(stack: Stack, event: Event, now: float) -> None:
-    match event:
-        case FlowRequested(request):
-            request.accept(None, now) if request.destination[1] == 7 else request.refuse(now)
-        case Readable(connection) | Writable(connection) | PeerClosed(connection):
-            try:
-                echo(connection, now)
-            except LocalError:
-                pass  # reset in the meantime
-        case Datagram(family, who, port, whom, 7, data, size):
-            stack.send_datagram(family, family.key(whom, 7, who, port), bytes(data), size)
+async def serve_datagrams(stack: tunsmith.Stack) -> None:
+    async with stack.datagrams_any(7) as endpoint:
+        async for datagram in endpoint:
+            endpoint.reply(datagram, datagram.data)  # as the address that was asked
 
 
-def main() -> None:
-    device = open_device()
-    stack = Stack(StackConfig(mtu=device.mtu, offload=bool(device.offload)), emit=device.write)
-    buffer = memoryview(bytearray(FRAME_ROOM))
-    while True:
-        due = stack.next_deadline()
-        ready, _, _ = select.select([device], [], [], due and max(0.0, due - time.monotonic()))
-        now = time.monotonic()
-        if ready:
-            stack.receive_frame(buffer, device.read(buffer), now)
-        stack.handle_timeout(now)
-        while event := stack.poll_event():
-            answer(stack, event, now)
+async def main(command: list[str]) -> int:
+    link = open_link("tun0", ip_address("192.0.2.2"), default_route=True)
+    async with tunsmith.Stack(link.device, ["192.0.2.2/24"]) as stack, asyncio.TaskGroup() as tasks:
+        servers = [
+            tasks.create_task(serve_flows(stack, tasks)),
+            tasks.create_task(serve_datagrams(stack)),
+        ]
+        client = await asyncio.create_subprocess_exec(*command)
+        code = await client.wait()
+        for server in servers:
+            server.cancel()
+    return code
 
 
 if __name__ == "__main__":
-    main()
+    enter_private_network([], "")
+    sys.exit(asyncio.run(main(sys.argv[1:] or ["sh"])))

@@ -1,74 +1,46 @@
 """A network of 256 machines that are not there: every second one answers ping, the others are unreachable.
 
-    $ unshare --map-root-user --net sh
-    # python examples/ping_responder.py &
-    # ping -c 1 198.51.100.7      a reply
-    # ping -c 1 198.51.100.8      "Destination Host Unreachable", from the router 198.51.100.1
-    # ping -c 1 203.0.113.1       nothing at all
+It exists for the command that is run in it, without root:
 
-Other packets end here too, and are counted: kill it to see the counts.
+    $ python examples/ping_responder.py ping -c 1 198.51.100.7      a reply
+    $ python examples/ping_responder.py ping -c 1 198.51.100.8      "Destination Host Unreachable", from its router
+    $ python examples/ping_responder.py ping -c 1 -W 1 203.0.113.1  nothing at all
 """
 
 from __future__ import annotations
 
-import select
-import signal
-import socket
+import asyncio
 import sys
-import time
 from ipaddress import ip_address, ip_network
 
-from tunsmith.device.base import FRAME_ROOM
-from tunsmith.device.tun import TunDevice
-from tunsmith.host.rtnetlink import RtNetlink
-from tunsmith.host.tun import open_tun
-from tunsmith.stack.config import StackConfig
-from tunsmith.stack.events import Echo, Event, FlowRequested
-from tunsmith.stack.stack import Stack
-from tunsmith.wire.icmp import IcmpError
+import tunsmith
+from tunsmith.host.link import open_link
+from tunsmith.host.private import enter_private_network
 
 OURS = ip_network("198.51.100.0/24")
-ROUTER = ip_address("198.51.100.1").packed
+ROUTER = "198.51.100.1"
 
 
-def open_device() -> TunDevice:
-    """A TUN of this network namespace, in use as its default route."""
-    device = open_tun("tun0")
-    index = socket.if_nametoindex(device.name)
-    with RtNetlink() as netlink:
-        netlink.link_up(index, 1500)
-        netlink.address_add(index, ip_address("192.0.2.1"))
-        netlink.default_route_add(index, socket.AF_INET)
-    return device
+async def answer(stack: tunsmith.Stack) -> None:
+    async with stack.open_ping_endpoint(any_destination=True) as pings:
+        async for ping in pings:
+            machine = ip_address(ping.destination)
+            if machine in OURS and int(machine) % 2:
+                ping.reply()
+            elif machine in OURS:
+                ping.unreachable(router=ROUTER)
 
 
-def answer(stack: Stack, event: Event, now: float) -> None:
-    match event:
-        case Echo() if ip_address(event.destination) not in OURS:
-            stack.drops["ping_elsewhere"] += 1
-        case Echo() if event.destination[-1] % 2:
-            stack.send_echo_reply(event)
-        case Echo():
-            stack.send_echo_error(event, IcmpError.HOST, now, source=ROUTER)
-        case FlowRequested(request):
-            request.refuse(now)
-
-
-def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    device = open_device()
-    stack = Stack(StackConfig(mtu=device.mtu, offload=bool(device.offload)), emit=device.write)
-    buffer = memoryview(bytearray(FRAME_ROOM))
-    try:
-        while select.select([device], [], []):
-            now = time.monotonic()
-            stack.receive_frame(buffer, device.read(buffer), now)
-            stack.handle_timeout(now)
-            while event := stack.poll_event():
-                answer(stack, event, now)
-    finally:
-        print("not answered:", dict(stack.drops))
+async def main(command: list[str]) -> int:
+    link = open_link("tun0", ip_address(ROUTER), default_route=True)
+    async with tunsmith.Stack(link.device, [f"{ROUTER}/24"]) as stack:
+        answering = asyncio.create_task(answer(stack))
+        client = await asyncio.create_subprocess_exec(*command)
+        code = await client.wait()
+        answering.cancel()
+    return code
 
 
 if __name__ == "__main__":
-    main()
+    enter_private_network([], "")
+    sys.exit(asyncio.run(main(sys.argv[1:] or ["sh"])))

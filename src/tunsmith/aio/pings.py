@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
-from tunsmith.aio.address import Addresses, os_error, unpack
+from tunsmith.aio.address import Addresses, os_error, pack, unpack
 from tunsmith.aio.inbox import Inbox
 from tunsmith.stack.events import Echo
 from tunsmith.stack.input import FATAL_WHILE_OPENING
@@ -87,12 +87,12 @@ class Pings:
             if not answered.done():
                 answered.set_exception(error or os_error(errno.ECONNABORTED, "the stack is closed"))
 
-    def answer(self, echo: Echo, error: IcmpError | None) -> None:
+    def answer(self, echo: Echo, error: IcmpError | None, source: bytes | None = None) -> None:
         """Send the reply, or why there is none."""
         if error is None:
             self.stack.send_echo_reply(echo)
         else:
-            self.stack.send_echo_error(echo, error, self._clock())
+            self.stack.send_echo_error(echo, error, self._clock(), source=source)
 
     # --- the stack's handler and PingHandler ---
 
@@ -141,9 +141,9 @@ class PingRequest:
         """Answer as `destination`."""
         self._pings.answer(self._echo, None)
 
-    def unreachable(self, error: IcmpError = IcmpError.HOST) -> None:
-        """Say, as `destination`, that it cannot be reached."""
-        self._pings.answer(self._echo, error)
+    def unreachable(self, error: IcmpError = IcmpError.HOST, *, router: str | None = None) -> None:
+        """Say, as `router` or else as `destination` itself, that it cannot be reached."""
+        self._pings.answer(self._echo, error, None if router is None else pack(router))
 
     def __repr__(self) -> str:
         return f"<PingRequest {self.source} to {self.destination}>"

@@ -43,9 +43,17 @@ class Link:
     """This machine's address on a link that was made."""
 
 
-def open_link(name: str, stack: Address, machine: Address | None = None, *, tap: bool = False) -> Link:
+def open_link(
+    name: str,
+    stack: Address,
+    machine: Address | None = None,
+    *,
+    tap: bool = False,
+    default_route: bool = False,
+) -> Link:
     """Open the TUN interface `name`, TAP with `tap`, for a stack that is `stack`. On one that is made, this machine
-    is `machine`, or by default the other host of the stack's /30 (10.7.0.1 for 10.7.0.2; /126 for IPv6).
+    is `machine`, or by default the other host of the stack's /30 (10.7.0.1 for 10.7.0.2; /126 for IPv6); with
+    `default_route` all else goes there as well, which is for networks of one's own (host/private.py).
 
     Raises UsageError where `stack` is an address of this machine, and what open_tun raises; DeviceError where an
     interface that was made cannot be configured."""
@@ -62,6 +70,8 @@ def open_link(name: str, stack: Address, machine: Address | None = None, *, tap:
         with RtNetlink() as netlink:
             netlink.link_up(index)
             netlink.address_add(index, here, stack)
+            if default_route:
+                netlink.default_route_add(index, _family(stack))
     except OSError as error:
         device.close()
         raise DeviceError(f"cannot set up {name} with address {here}: {error.strerror}") from error
@@ -75,15 +85,18 @@ def neighbour(address: Address) -> Address:
 
 def is_local(address: Address) -> bool:
     """Whether `address` belongs to this machine."""
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        with socket.socket(_family(address), socket.SOCK_DGRAM) as sock:
             sock.bind((str(address), 0))
     except OSError as error:
         if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
             return False
         raise
     return True
+
+
+def _family(address: Address) -> int:
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6
 
 
 def _exists(name: str) -> bool:
