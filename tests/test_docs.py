@@ -20,6 +20,13 @@ from pathlib import Path
 import click
 import pytest
 
+import tunsmith
+from tunsmith.aio.datagrams import DatagramEndpoint
+from tunsmith.aio.flows import Flow, Flows
+from tunsmith.aio.host import Host
+from tunsmith.aio.pings import PingEndpoint, PingRequest
+from tunsmith.aio.stack import Stack
+from tunsmith.aio.statistics import ConnectionStatistics
 from tunsmith.cli import main, run
 from tunsmith.testing.script.parser import parse
 from tunsmith.testing.script.run import run_on_stack
@@ -31,6 +38,7 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "docs" / "architecture.md",
+    ROOT / "docs" / "guide.md",
     ROOT / "docs" / "links.md",
     ROOT / "docs" / "testing.md",
     *sorted((ROOT / "docs" / "adr").glob("*.md")),
@@ -145,6 +153,23 @@ def _resolve(name: str) -> None:
             attributes.insert(0, module.pop())
     for attribute in attributes:
         found = getattr(found, attribute)
+
+
+def test_public_names_are_all_in_the_guide() -> None:
+    """Those of the package, and what the classes that people get from it can do."""
+    guide = (ROOT / "docs" / "guide.md").read_text()
+    missing = {name for name in tunsmith._WHERE if name not in guide}
+    for public in (Host, Stack, Flow, Flows, DatagramEndpoint, PingEndpoint, PingRequest):
+        for name in vars(public):
+            if not name.startswith("_") and not re.search(rf"\b{name}\b", guide):
+                missing.add(f"{public.__name__}.{name}")
+    missing |= {name for name in ConnectionStatistics.__slots__ if f"`{name}`" not in guide}
+    assert not missing - {
+        "Flows.accept",
+        "Flows.on_flow",
+        "Flows.settle",
+        "PingEndpoint.put",
+    }  # of the inside
 
 
 def test_decisions_are_all_in_the_index() -> None:

@@ -14,45 +14,32 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
-import time
-from collections.abc import Callable, Iterable, Sequence
-from random import SystemRandom
-from typing import TYPE_CHECKING, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
-from tunsmith.aio.address import Addresses, HostPort, check_port, named_timeout, os_error, pack, unpack
+from tunsmith.aio.address import HostPort, check_port, named_timeout, os_error, pack, unpack
 from tunsmith.aio.datagrams import QUEUE, DatagramEndpoint, DatagramTransport
-from tunsmith.aio.demux import Demultiplexer, P
+from tunsmith.aio.demux import P
 from tunsmith.aio.flows import Flows
+from tunsmith.aio.host import Host
 from tunsmith.aio.pings import QUEUE as PING_QUEUE
 from tunsmith.aio.pings import PingEndpoint
-from tunsmith.aio.pump import Pump
 from tunsmith.aio.server import Server
 from tunsmith.aio.streams import LIMIT, Client, Streams, open_streams, serving
 from tunsmith.aio.tls import Context, client_context, secured
-from tunsmith.device.base import Device
-from tunsmith.stack.config import StackConfig
-from tunsmith.stack.nic import Nic
-from tunsmith.stack.router import Router
 
 if TYPE_CHECKING:
-    from collections import Counter
     from ssl import SSLContext
-    from types import TracebackType
 
     from tunsmith.aio.udp import DatagramPort
-    from tunsmith.stack.routes import Route
-    from tunsmith.stack.tcp.connection import Connection
 
 BACKLOG = 128
-LINGER = 5.0
-"""Seconds that the end of a stack waits for what its closed connections have still to deliver."""
 
-Host = str | Sequence[str] | None
+Hosts = str | Sequence[str] | None
 D = TypeVar("D", bound=asyncio.DatagramProtocol)
 
 
-class Stack:
+class Stack(Host):
     """An IP host on `device`, which it owns, with `addresses` ("10.7.0.2/24"; the prefix says who is a neighbour).
 
     On a device that carries Ethernet, a TAP, it is the station `mac`, by default one of its own making, and probes
@@ -63,154 +50,6 @@ class Stack:
     Use it as an async context manager, or `start` and `await close()`. Errors are those of sockets: OSError and
     its subclasses, with an errno; UsageError for what cannot be an address or a MAC. Hosts are IP literals; names
     are the caller's business (gaierror)."""
-
-    def __init__(
-        self,
-        device: Device | Sequence[Nic],
-        addresses: Iterable[str] = (),
-        *,
-        mac: str | bytes | None = None,
-        forwarding: bool = False,
-        config: StackConfig | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        if isinstance(device, Sequence):
-            nics = list(device)
-        else:
-            nics = [Nic(device, addresses, mac=mac or (random_mac() if device.ethernet else None))]
-        self._devices = [cast("Device", nic.device) for nic in nics]
-        self._pump = Pump(clock, self._on_device_lost)
-        self._demux = Demultiplexer(self._pump.now)
-        self.router = Router(
-            nics,
-            config or StackConfig(isn_secret=os.urandom(32)),
-            clock=self._pump.now,
-            handler=self._demux,
-            forwarding=forwarding,
-        )
-        """Interfaces and routes."""
-        self.pure = self.router.stack
-        """The stack itself, sans I/O: its tables, timers and counts."""
-        interfaces = (interface for nic in nics for interface in nic.interfaces)
-        self._addresses = Addresses(interfaces, self.router.source_for)
-        self._demux.serve(self.router, self._addresses)
-        self._state = "new"
-
-    # --- life ---
-
-    async def __aenter__(self) -> Stack:
-        self.start()
-        try:
-            await self.settle()
-        except BaseException:
-            await self.close(0)
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def start(self) -> None:
-        """Begin, on the running loop."""
-        if self._state != "new":
-            raise RuntimeError("a stack is started once")
-        self._demux.loop = asyncio.get_running_loop()
-        nics = self.router.nics
-        self._pump.start(
-            self.pure,
-            [(device, self.router.receiver(nic)) for device, nic in zip(self._devices, nics, strict=True)],
-        )
-        self.router.start()
-        self._state = "running"
-
-    async def settle(self) -> None:
-        """Wait until the addresses can be used: on Ethernet they are probed for first, which takes a second.
-        Raises OSError EADDRINUSE for those that somebody else has."""
-        await self._until(lambda: self.router.is_settled)
-        taken = ", ".join(map(unpack, self.router.duplicates))
-        if taken:
-            raise os_error(errno.EADDRINUSE, f"another station has {taken}")
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        """Wait for something that packets or timers bring about."""
-        if condition():
-            return
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def look() -> None:
-            if condition() and not done.done():
-                done.set_result(None)
-
-        self._pump.on_quiet = look
-        try:
-            await done
-        finally:
-            self._pump.on_quiet = None
-
-    async def close(self, linger: float | None = LINGER) -> None:
-        """End it all: listeners go, open connections are aborted, and those that were closed get `linger` seconds
-        to have everything acknowledged (None: as long as TCP itself is patient). Then the device is closed.
-        Idempotent."""
-        if self._state == "closed":
-            return
-        was_running, self._state = self._state == "running", "closed"
-        try:
-            if was_running:
-                await self._wind_up(linger)
-        finally:
-            for device in self._devices:
-                device.close()
-        await asyncio.sleep(0)  # what was aborted hears of it
-
-    async def _wind_up(self, linger: float | None) -> None:
-        self._demux.close()
-        for transport in list(self._demux.transports):
-            if not transport.is_closing():
-                transport.abort(os_error(errno.ECONNABORTED, "the stack is closed"))
-        try:
-            async with asyncio.timeout(linger):
-                await self._until(lambda: not self._unacknowledged())
-        except TimeoutError:
-            pass
-        finally:
-            for connection in self._unacknowledged():  # a peer that has everything is not told otherwise
-                connection.abort(self._pump.now())
-            self._pump.stop()
-
-    def _unacknowledged(self) -> list[Connection]:
-        return [each for each in self.pure.connections.values() if each.unacknowledged]
-
-    def _on_device_lost(self, error: OSError) -> None:
-        """The device has gone, and everything with it."""
-        down = os_error(errno.ENETDOWN, f"the device is gone: {error}")
-        if self._state == "running":
-            self._demux.close(down)
-        for transport in list(self._demux.transports):
-            transport.abort(down)
-
-    def _running(self) -> Demultiplexer:
-        if self._state != "running":
-            raise RuntimeError(f"this stack is {self._state}")
-        return self._demux
-
-    # --- what is known ---
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        """As they were given, in their shortest form."""
-        return tuple(interface.with_prefixlen for interface in self._addresses.interfaces)
-
-    @property
-    def drops(self) -> Counter[str]:
-        """What was thrown away, by reason."""
-        return self.pure.drops
-
-    def add_route(self, network: str, *, gateway: str | None = None, nic: Nic | None = None) -> Route:
-        """Send what is for `network` ("0.0.0.0/0" is everything else) to `gateway`, or straight out of `nic`, by
-        default the first. `router.remove_route` takes it back. Raises UsageError for what is no route."""
-        return self.router.add_route(network, nic or self.router.nics[0], gateway=gateway)
 
     # --- connections ---
 
@@ -303,7 +142,7 @@ class Stack:
 
     def _source(self, destination: bytes, local: HostPort | None) -> tuple[bytes, int]:
         if local is None:
-            return self._addresses.source_for(destination), 0
+            return self._own.source_for(destination), 0
         source = pack(local[0])
         if len(source) != len(destination):
             raise os_error(errno.EAFNOSUPPORT, f"from {local[0]} to {unpack(destination)}")
@@ -314,7 +153,7 @@ class Stack:
     async def start_server(
         self,
         client_connected: Client,
-        host: Host = None,
+        host: Hosts = None,
         port: int = 0,
         *,
         limit: int = LIMIT,
@@ -332,7 +171,7 @@ class Stack:
     async def create_server(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
-        host: Host = None,
+        host: Hosts = None,
         port: int = 0,
         *,
         backlog: int = BACKLOG,
@@ -346,7 +185,7 @@ class Stack:
         demux = self._running()
         if ssl is not None:
             protocol_factory = secured(protocol_factory, demux.loop, ssl, server_side=True)
-        places = [(address, check_port(port)) for address in self._addresses.listening(host)]
+        places = [(address, check_port(port)) for address in self._own.listening(host)]
         server = Server(demux, places, protocol_factory, backlog)
         if start_serving:
             server.listen()
@@ -364,7 +203,7 @@ class Stack:
     # --- datagrams ---
 
     def open_datagram_endpoint(
-        self, host: Host = None, port: int = 0, *, remote: HostPort | None = None, queue: int = QUEUE
+        self, host: Hosts = None, port: int = 0, *, remote: HostPort | None = None, queue: int = QUEUE
     ) -> DatagramEndpoint:
         """A UDP port at `host`, as for `create_server`; 0 is any free one. With `remote` it hears and speaks to that
         end only. `queue` bounds what waits to be received. Raises OSError EADDRINUSE, EADDRNOTAVAIL."""
@@ -387,10 +226,10 @@ class Stack:
         `endpoint.reply`, which speaks as the address that was spoken to. Raises OSError EADDRINUSE."""
         return DatagramEndpoint(self._running().datagrams.bind([None], check_port(port), None), queue)
 
-    def _bind(self, host: Host, port: int, remote: HostPort | None) -> DatagramPort:
+    def _bind(self, host: Hosts, port: int, remote: HostPort | None) -> DatagramPort:
         demux = self._running()
         if remote is None:
-            return demux.datagrams.bind(self._addresses.listening(host), check_port(port), None)
+            return demux.datagrams.bind(self._own.listening(host), check_port(port), None)
         peer = pack(remote[0]), check_port(remote[1])
         own = self._source(peer[0], None if host is None or not isinstance(host, str) else (host, port))
         return demux.datagrams.bind([own[0]], check_port(port), peer)
@@ -418,8 +257,3 @@ class Stack:
         """Answer pings oneself, those to our addresses or to any; by default the stack does it. Raises OSError
         EADDRINUSE where another endpoint does it already."""
         return self._running().pings.open(any_destination, queue)
-
-
-def random_mac() -> bytes:
-    """A MAC address of nobody's: locally administered, one station (IEEE 802 §8.4)."""
-    return b"\x02" + SystemRandom().randbytes(5)

@@ -1,0 +1,194 @@
+"""A stack on its devices, inside an event loop, from its start to its end.
+
+What it can do for a program is the other half of the class (stack.py). Here is how it is put together, and how it
+goes: listeners first, then open connections, by RST; closed ones may deliver what they have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from random import SystemRandom
+from typing import TYPE_CHECKING, Self, cast
+
+from tunsmith.aio.address import Addresses, os_error, unpack
+from tunsmith.aio.demux import Demultiplexer
+from tunsmith.aio.pump import Pump
+from tunsmith.device.base import Device
+from tunsmith.stack.config import StackConfig
+from tunsmith.stack.nic import Nic
+from tunsmith.stack.router import Router
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from types import TracebackType
+
+    from tunsmith.stack.routes import Route
+
+LINGER = 2.0
+"""Seconds that the end of a stack waits for peers that acknowledge nothing more."""
+
+
+class Host:
+    """The life of a Stack. Half a class: it is only ever that."""
+
+    def __init__(
+        self,
+        device: Device | Sequence[Nic],
+        addresses: Iterable[str] = (),
+        *,
+        mac: str | bytes | None = None,
+        forwarding: bool = False,
+        config: StackConfig | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if isinstance(device, Sequence):
+            nics = list(device)
+        else:
+            nics = [Nic(device, addresses, mac=mac or (random_mac() if device.ethernet else None))]
+        self._devices = [cast("Device", nic.device) for nic in nics]
+        self._pump = Pump(clock, self._on_device_lost)
+        self._demux = Demultiplexer(self._pump.now)
+        self.router = Router(
+            nics,
+            config or StackConfig(isn_secret=os.urandom(32)),
+            clock=self._pump.now,
+            handler=self._demux,
+            forwarding=forwarding,
+        )
+        """Interfaces and routes."""
+        self.pure = self.router.stack
+        """The stack itself, sans I/O: its tables, timers and counts."""
+        interfaces = (interface for nic in nics for interface in nic.interfaces)
+        self._own = Addresses(interfaces, self.router.source_for)
+        self._demux.serve(self.router, self._own)
+        self._state = "new"
+
+    # --- life ---
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        try:
+            await self.settle()
+        except BaseException:
+            await self.close(0)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def start(self) -> None:
+        """Begin, on the running loop."""
+        if self._state != "new":
+            raise RuntimeError("a stack is started once")
+        self._demux.loop = asyncio.get_running_loop()
+        nics = self.router.nics
+        self._pump.start(
+            self.pure,
+            [(device, self.router.receiver(nic)) for device, nic in zip(self._devices, nics, strict=True)],
+        )
+        self.router.start()
+        self._state = "running"
+
+    async def settle(self) -> None:
+        """Wait until the addresses can be used: on Ethernet they are probed for first, which takes a second.
+        Raises OSError EADDRINUSE for those that somebody else has."""
+        await self._until(lambda: self.router.is_settled)
+        taken = ", ".join(map(unpack, self.router.duplicates))
+        if taken:
+            raise os_error(errno.EADDRINUSE, f"another station has {taken}")
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that packets or timers bring about."""
+        if condition():
+            return
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def look() -> None:
+            if condition() and not done.done():
+                done.set_result(None)
+
+        self._pump.on_quiet = look
+        try:
+            await done
+        finally:
+            self._pump.on_quiet = None
+
+    async def close(self, linger: float | None = LINGER) -> None:
+        """End it all: listeners go, open connections are aborted, those that were closed may have everything
+        acknowledged, as long as something is every `linger` seconds (None: as long as TCP itself is patient). Then
+        the device is closed. Idempotent."""
+        if self._state == "closed":
+            return
+        was_running, self._state = self._state == "running", "closed"
+        try:
+            if was_running:
+                await self._wind_up(linger)
+        finally:
+            for device in self._devices:
+                device.close()
+        await asyncio.sleep(0)  # what was aborted hears of it
+
+    async def _wind_up(self, linger: float | None) -> None:
+        self._demux.close()
+        for transport in list(self._demux.transports):
+            if not transport.is_closing():
+                transport.abort(os_error(errno.ECONNABORTED, "the stack is closed"))
+        try:
+            before = -1
+            while (left := self._unacknowledged()) not in (0, before):
+                before = left
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(linger):
+                        await self._until(lambda: not self._unacknowledged())
+        finally:
+            for connection in list(self.pure.connections.values()):
+                if connection.unacknowledged:  # a peer that has everything is not told otherwise
+                    connection.abort(self._pump.now())
+            self._pump.stop()
+
+    def _unacknowledged(self) -> int:
+        """Bytes, and FINs, that peers have not acknowledged."""
+        return sum(connection.unacknowledged for connection in self.pure.connections.values())
+
+    def _on_device_lost(self, error: OSError) -> None:
+        """The device has gone, and everything with it."""
+        down = os_error(errno.ENETDOWN, f"the device is gone: {error}")
+        if self._state == "running":
+            self._demux.close(down)
+        for transport in list(self._demux.transports):
+            transport.abort(down)
+
+    def _running(self) -> Demultiplexer:
+        if self._state != "running":
+            raise RuntimeError(f"this stack is {self._state}")
+        return self._demux
+
+    # --- what is known ---
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """As they were given, in their shortest form."""
+        return tuple(interface.with_prefixlen for interface in self._own.interfaces)
+
+    @property
+    def drops(self) -> Counter[str]:
+        """What was thrown away, by reason."""
+        return self.pure.drops
+
+    def add_route(self, network: str, *, gateway: str | None = None, nic: Nic | None = None) -> Route:
+        """Send what is for `network` ("0.0.0.0/0" is everything else) to `gateway`, or straight out of `nic`, by
+        default the first. `router.remove_route` takes it back. Raises UsageError for what is no route."""
+        return self.router.add_route(network, nic or self.router.nics[0], gateway=gateway)
+
+
+def random_mac() -> bytes:
+    """A MAC address of nobody's: locally administered, one station (IEEE 802 §8.4)."""
+    return b"\x02" + SystemRandom().randbytes(5)
