@@ -24,6 +24,12 @@ def _config(random: Random, mtu: int) -> StackConfig:
         send_buffer=random.choice([mtu, 10_000, 1 << 20]),
         no_delay=random.random() < 0.7,
         time_wait=random.choice([0.5, 60.0]),
+        ecn=random.choice(["off", "accept", "request"]),
+        dsack=random.random() < 0.7,
+        rack=random.random() < 0.7,
+        tlp=random.random() < 0.7,
+        congestion=random.choice(["cubic", "reno"]),
+        restart_after_idle=random.random() < 0.5,
     )
 
 
@@ -35,6 +41,7 @@ def _path(random: Random, mtu: int) -> dict[str, Any]:
         "duplicate": random.choice([0, 0, 0.02, 0.2]),
         "reorder": random.choice([0, 0, 0.02, 0.2]),
         "corrupt": random.choice([0, 0, 0.01, 0.05]),
+        "mark": random.choice([0, 0.05, 0.5]),
         "delay": random.choice([0.0, 0.001, 0.02, 0.3]),
         "jitter": random.choice([0.0, 0.001, 0.05]),
         "hold": random.choice([0.001, 0.05, 0.5]),

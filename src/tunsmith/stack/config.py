@@ -37,6 +37,8 @@ class StackConfig:
     """First and last of the ports that `connect` and `listen` choose from, RFC 6056 §3.2."""
     timestamps: bool = True
     sack: bool = True
+    ecn: str = "accept"
+    """Explicit congestion notification, RFC 3168: `off`, `accept` it where the peer asks, or `request` it."""
     dsack: bool = True
     """Tell the peer what came twice, RFC 2883."""
     window_scaling: bool = True
@@ -112,11 +114,15 @@ class StackConfig:
             for address in self.addresses
             if type(address) is not bytes or len(address) not in (4, 16)
         ]
+        if self.ecn not in ECN:
+            wrong.append(f"ecn is {self.ecn!r}, not one of {', '.join(ECN)}")
         if isinstance(self.congestion, str) and self.congestion not in ALGORITHMS:
             wrong.append(f"congestion is {self.congestion!r}, not one of {', '.join(ALGORITHMS)}")
         if wrong:
             raise ValueError("; ".join(wrong))
 
+
+ECN = ("off", "accept", "request")
 
 _BOUNDS: dict[str, tuple[float, float]] = {
     "mtu": (68, 65535),  # RFC 791 §3.2

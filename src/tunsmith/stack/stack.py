@@ -36,7 +36,18 @@ from tunsmith.stack.tcp.state import State
 from tunsmith.stack.tcp.timewait import TimeWait, TimeWaitTable
 from tunsmith.wire.icmp import IcmpError
 from tunsmith.wire.ip import IPV4, IPV6, WHOLE, IpFamily, is_unicast
-from tunsmith.wire.tcp import ACK, FIN, RST, SYN, TIMESTAMP_WORD, TcpOptions, build_options, parse_options
+from tunsmith.wire.tcp import (
+    ACK,
+    CWR,
+    ECE,
+    FIN,
+    RST,
+    SYN,
+    TIMESTAMP_WORD,
+    TcpOptions,
+    build_options,
+    parse_options,
+)
 from tunsmith.wire.vnet import GSO_UDP_L4, PLAIN, VNET_HDR_LEN
 
 if TYPE_CHECKING:
@@ -70,6 +81,7 @@ class Stack(Opening):
         device: Emit = emit or self._keep
         self.emit: Emit = device if config.offload else Segmenting(device)
         self.congestion = algorithm(config.congestion)
+        self.ecn = config.ecn != "off"
         self.drops: Counter[str] = Counter()
         self.connections: dict[bytes, Connection] = {}
         self.requests: dict[bytes, FlowRequest] = {}
@@ -196,6 +208,8 @@ class Stack(Opening):
             return
         flags = offset_flags & 0xFF
         connection = self.connections.get(key)
+        if self.ecn and connection is not None and connection.ecn is not None:
+            connection.ecn.on_packet(family.ecn_field(frame), seq, ack, flags, now)
         options = None
         if option_word == TIMESTAMP_WORD and text - start >= 32:
             if text - start > 32:
@@ -260,6 +274,7 @@ class Stack(Opening):
         if opens:
             if options is None:
                 options = TcpOptions(timestamp=None if tsval is None else (tsval, 0))
+            options.ecn = self.ecn and flags & (ECE | CWR) == ECE | CWR
             listener = self.listeners.find(destination, port) if self.listeners else None
             if listener is not None:
                 listener.on_syn(family, key, seq, options, now)

@@ -15,7 +15,8 @@ from collections import Counter
 from heapq import heappop, heappush
 from random import Random
 
-from tunsmith.wire.checksum import Buffer
+from tunsmith.wire.checksum import Buffer, finish, ones_sum
+from tunsmith.wire.ip import IPV4, IPV6
 from tunsmith.wire.offload import complete_checksum, segment
 from tunsmith.wire.vnet import VNET_HDR_LEN
 
@@ -25,13 +26,14 @@ class Faults:
 
     loss, duplicate, corrupt: the packet vanishes, arrives twice, arrives with one bit flipped somewhere
     behind the virtio header. A corrupted packet has a complete checksum and nobody vouches for it.
+    mark: a packet that is ECN-capable is marked, as by a router that is congested.
     reorder: the packet is held back for up to `hold` seconds while others pass.
     delay, jitter: seconds on the wire, and up to how many more.
     rate, queue: bytes a second through the bottleneck, and bytes that may wait there.
     mtu: longer packets vanish, and nobody says so: a black hole.
 
     Wires carry packets, so super-segments are cut first, unless `whole`. `counts` tells what happened:
-    sent, lost, too_big, overflowed, duplicated, corrupted, reordered."""
+    sent, lost, too_big, overflowed, marked, duplicated, corrupted, reordered."""
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class Faults:
         duplicate: float = 0.0,
         reorder: float = 0.0,
         corrupt: float = 0.0,
+        mark: float = 0.0,
         delay: float = 0.0,
         jitter: float = 0.0,
         hold: float = 0.01,
@@ -55,6 +58,7 @@ class Faults:
         self._duplicate = duplicate
         self._reorder = reorder
         self._corrupt = corrupt
+        self._mark = mark
         self._delay = delay
         self._jitter = jitter
         self._hold = hold
@@ -79,6 +83,9 @@ class Faults:
         if len(packet) - VNET_HDR_LEN > self._mtu:
             self.counts["too_big"] += 1
             return []
+        if self._happens(self._mark) and is_ecn_capable(packet):
+            self.counts["marked"] += 1
+            packet = marked(packet)
         copies = 1
         if self._happens(self._duplicate):
             self.counts["duplicated"] += 1
@@ -120,6 +127,25 @@ class Faults:
         where = self._random.randrange(VNET_HDR_LEN * 8, len(bits) * 8)
         bits[where // 8] ^= 1 << where % 8
         return bytes(bits)
+
+
+def is_ecn_capable(frame: bytes) -> bool:
+    """Whether a router may mark the packet in `frame`, RFC 3168 §5."""
+    family = IPV6 if frame[VNET_HDR_LEN] >> 4 == 6 else IPV4
+    return family.ecn_field(frame) in (1, 2)
+
+
+def marked(frame: bytes) -> bytes:
+    """`frame` with its packet marked: congestion was experienced."""
+    copy = bytearray(frame)
+    packet = memoryview(copy)[VNET_HDR_LEN:]
+    if packet[0] >> 4 == 6:
+        packet[1] |= 0x30
+        return bytes(copy)
+    packet[1] |= 3
+    packet[10:12] = bytes(2)
+    packet[10:12] = finish(ones_sum(packet[: (packet[0] & 15) * 4])).to_bytes(2, "big")
+    return bytes(copy)
 
 
 class Link:

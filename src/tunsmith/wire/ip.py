@@ -66,6 +66,10 @@ class IpFamily:
         """The key of a packet from `source` to `destination`."""
         return source + destination + (source_port << 16 | destination_port).to_bytes(4, "big")
 
+    def ecn_field(self, frame: Buffer) -> int:
+        """The ECN field of the packet in `frame`, RFC 3168 §5."""
+        return frame[VNET_HDR_LEN + 1] >> (4 if self.version == 6 else 0) & 3
+
     def head(self, length: int, address_sum: int) -> bytes:
         """The header in front of the addresses, of a TCP segment of `length`. `address_sum` is the ones' complement
         sum of the addresses (wire/checksum.py). DF is set, identification 0."""

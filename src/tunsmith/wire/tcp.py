@@ -33,6 +33,8 @@ class TcpOptions:
     sack_permitted: bool = False
     timestamp: tuple[int, int] | None = None
     sack: tuple[tuple[int, int], ...] = ()
+    ecn: bool = False
+    """Of a SYN: it agrees on ECN. That is said by flags (RFC 3168 §6.1.1), but agreed on like an option."""
 
 
 def parse_options(data: Buffer) -> TcpOptions:

@@ -25,10 +25,23 @@ from tunsmith.stack.tcp.connection import Connection
 from tunsmith.wire.checksum import finish, ones_sum, pseudo_sum
 from tunsmith.wire.ip import IPV4, IPV6, IpFamily, parse_ip
 from tunsmith.wire.offload import complete_checksum
-from tunsmith.wire.tcp import ACK, FIN, PSH, RST, SYN, TCP, URG, TcpOptions, build_options, parse_options
+from tunsmith.wire.tcp import (
+    ACK,
+    CWR,
+    ECE,
+    FIN,
+    PSH,
+    RST,
+    SYN,
+    TCP,
+    URG,
+    TcpOptions,
+    build_options,
+    parse_options,
+)
 from tunsmith.wire.vnet import VNET, VNET_HDR_LEN
 
-LETTERS = {"F": FIN, "S": SYN, "R": RST, "P": PSH, ".": ACK, "U": URG}
+LETTERS = {"F": FIN, "S": SYN, "R": RST, "P": PSH, ".": ACK, "U": URG, "E": ECE, "W": CWR}
 ADDRESSES = {
     IPV4: (b"\x0a\0\0\x01", b"\x0a\0\0\x02"),
     IPV6: (b"\xfd" + bytes(14) + b"\x01", b"\xfd" + bytes(14) + b"\x02"),
@@ -51,6 +64,8 @@ class Segment:
     window: int = 0
     options: TcpOptions = field(default_factory=TcpOptions)
     gso_size: int = 0
+    ecn: int = 0
+    """The ECN field of the packet."""
 
     @property
     def brief(self) -> tuple[str, int, int, int]:
@@ -93,6 +108,7 @@ class Peer:
         options: TcpOptions | None = None,
         raw_options: bytes | None = None,
         ports: tuple[int, int] = PORTS,
+        ecn: int = 0,
     ) -> bytes:
         """An IP packet with one segment."""
         bits = sum(LETTERS[letter] for letter in flags)
@@ -116,7 +132,8 @@ class Peer:
         addresses = self.source + self.destination
         total = pseudo_sum(addresses, 6, len(segment)) + ones_sum(segment)
         segment = segment[:16] + finish(total).to_bytes(2, "big") + segment[18:]
-        return self.family.header(self.source, self.destination, 6, len(segment)) + segment
+        ends = (self.source, self.destination)
+        return self.family.header(*ends, 6, len(segment), traffic_class=ecn) + segment
 
     def send(self, flags: str, seq: int, data: bytes = b"", **fields: Any) -> list[Segment]:
         """Send one segment; returns what the stack answered at once."""
@@ -150,6 +167,7 @@ class Peer:
             window,
             parse_options(segment[20:text_at]),
             gso_size,
+            ip.traffic_class & 3,
         )
 
     def wait(self, seconds: float) -> list[Segment]:
@@ -197,7 +215,7 @@ class Peer:
         assert connection is not None
         self.connection = connection
         (synack,) = self.answers()
-        assert synack.flags in ("S.", ".S")
+        assert synack.flags in ("S.", "S.E")
         self.ack = 1
         return synack
 

@@ -252,7 +252,7 @@ def test_what_carries_something_is_no_duplicate_ack__rfc5681_2(fields: dict[str,
 # --- what was for nothing: RFC 3522 ---
 
 
-def test_a_recovery_that_was_for_nothing_is_undone__rfc3522() -> None:
+def test_a_recovery_that_was_for_nothing_is_undone__rfc3522_3_2() -> None:
     other = troubled(stamps=True)
     take(other, 10)
     ack(other, 0, (1, 4))
@@ -263,7 +263,7 @@ def test_a_recovery_that_was_for_nothing_is_undone__rfc3522() -> None:
     assert other.connection.sender.cc.cwnd == 10 * MSS
 
 
-def test_a_recovery_that_was_needed_is_not_undone__rfc3522() -> None:
+def test_a_recovery_that_was_needed_is_not_undone__rfc3522_3_2() -> None:
     other = troubled(stamps=True)
     take(other, 10)
     ack(other, 0, (1, 4))

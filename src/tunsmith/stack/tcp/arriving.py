@@ -13,12 +13,13 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, cast
 
+from tunsmith.stack.tcp.ecn import Ecn
 from tunsmith.stack.tcp.leaving import Leaving
 from tunsmith.stack.tcp.state import ON_FIN_ACKED, ON_FIN_RECEIVED, RECEIVING, State
 from tunsmith.stack.tcp.timers import DELAYED_ACK, LINGER, NEVER, PERSIST, RETRANSMIT
 from tunsmith.stack.tcp.tuning import LOOKS, Tuning
 from tunsmith.wire.seq import widen
-from tunsmith.wire.tcp import ACK, FIN, HEADER_LENGTH, RST, SYN, URG, TcpOptions
+from tunsmith.wire.tcp import ACK, CWR, ECE, FIN, HEADER_LENGTH, RST, SYN, URG, TcpOptions
 
 if TYPE_CHECKING:
     from tunsmith.stack.tcp.connection import Connection
@@ -214,6 +215,8 @@ class Arriving(Leaving):
             return
         options = options or TcpOptions(timestamp=None if tsval is None else (tsval, 0))
         self.receiver.rcv_nxt = self.receiver.rcv_adv = seq32 + 1
+        agrees = ECE if acceptable else ECE | CWR  # RFC 3168 §6.1.1
+        options.ecn = self.stack.config.ecn == "request" and flags & (ECE | CWR) == agrees
         self.negotiate(options)
         self.start_congestion()
         unscaled = window  # RFC 7323 §2.2: the window of a SYN is never scaled, and snd_scale was 0 on entry
@@ -396,6 +399,8 @@ class Arriving(Leaving):
         self.timestamps = config.timestamps and options.timestamp is not None
         if options.timestamp is not None:
             self.ts_recent = options.timestamp[0]
+        if options.ecn:
+            self.ecn = Ecn(cast("Connection", self))
         sender = self.sender
         sender.sack_ok = config.sack and options.sack_permitted
         sender.rtt.probing = config.tlp and sender.sack_ok

@@ -85,7 +85,7 @@ class Connection(Readiness):
         self.syn_at = NEVER
         """When our SYN was sent, if once."""
         self.peer_mss = 536
-        self.policy = self.tuning = None
+        self.ecn = self.policy = self.tuning = None
         self.tune_at = NEVER
         self.fin_seen = self.owner_closed = self.want_write = self.ack_queued = False
         self._reverse = family.swap(key)
@@ -373,6 +373,7 @@ class Connection(Readiness):
         self.sender.queue.clear()
         self.sender.inflight.clear()
         self.receiver.islands = None
+        self.ecn = None
         self.sender.emit = _emit_nothing  # these two were cycles: freed now, not when gc gets to it
         self.receiver.deliver = discard
         self.stack.forget(self)

@@ -15,6 +15,8 @@ from tunsmith.stack.tcp.timers import DELAYED_ACK, NEVER, RETRANSMIT
 from tunsmith.wire.tcp import (
     ACK,
     CHECKSUM_OFFSET,
+    CWR,
+    ECE,
     HEADER_LENGTH,
     SYN,
     TIMESTAMP_LENGTH,
@@ -27,6 +29,7 @@ from tunsmith.wire.vnet import NEEDS_CSUM, VNET
 if TYPE_CHECKING:
     from tunsmith.stack.events import ConnectionHandler
     from tunsmith.stack.stack import Stack
+    from tunsmith.stack.tcp.ecn import Ecn
     from tunsmith.stack.tcp.policy import Policy
     from tunsmith.stack.tcp.receiver import Receiver
     from tunsmith.stack.tcp.sender import Sender
@@ -45,6 +48,7 @@ class Leaving:
         "_reverse",
         "_vnet_gso",
         "ack_queued",
+        "ecn",
         "error",
         "family",
         "fin_seen",
@@ -95,6 +99,8 @@ class Leaving:
     snd_scale: int
     rcv_scale: int
     peer_mss: int
+    ecn: Ecn | None
+    """There if both sides have agreed on ECN."""
     policy: Policy | None
     """Options of the owner; None: all as usual."""
     syn_at: float
@@ -165,6 +171,10 @@ class Leaving:
         window = min(receiver.window(), 65535)
         receiver.rcv_adv = receiver.rcv_nxt + window
         ack = 0 if opening else receiver.rcv_nxt
+        if opening and config.ecn == "request" and self.sender.snd_max == self.iss:
+            flags |= ECE | CWR  # RFC 3168 §6.1.1; not again, as there are paths that drop it
+        elif self.ecn is not None:
+            flags |= ECE
         self._emit_bare(self.iss, ack, flags, window, build_options(options))
         sender = self.sender
         self.syn_at = now if sender.snd_max == self.iss else NEVER
@@ -190,7 +200,7 @@ class Leaving:
         sender = self.sender
         seq = sender.snd_nxt if sender.snd_nxt == sender.snd_max else sender.acceptable()
         if not (sender.sack_ok and (receiver.islands or receiver.duplicate)):
-            self._emit(seq, b"", ACK, now)
+            self._emit(seq, b"", ACK if self.ecn is None else ACK | self.ecn.echo, now)
             return
         blocks = tuple(
             (start & 0xFFFFFFFF, end & 0xFFFFFFFF)
@@ -199,7 +209,8 @@ class Leaving:
         stamp = (self.ts_now(now), self.ts_recent) if self.timestamps else None
         options = build_options(TcpOptions(timestamp=stamp, sack=blocks))
         window = min(receiver.window() >> self.rcv_scale, 65535)
-        self._emit_bare(seq, receiver.rcv_nxt, ACK, window, options)
+        flags = ACK if self.ecn is None else ACK | self.ecn.echo
+        self._emit_bare(seq, receiver.rcv_nxt, flags, window, options)
         self._acknowledged()
 
     def _tune(self, now: float) -> None:
@@ -274,6 +285,10 @@ class Leaving:
             0,
         )
         self.stack.emit((headers + options,))
+
+    def emit_segment(self, seq: int, data: Data, flags: int, now: float) -> None:
+        """As the sender's `emit`, for who stands in between."""
+        self._emit(seq, data, flags, now)
 
     def on_timeout(self, now: float) -> None:
         """Run the timers that are due."""

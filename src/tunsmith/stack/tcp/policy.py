@@ -92,6 +92,7 @@ class Policy:
         "_linger_at",
         "_probed_at",
         "_probes",
+        "ecn_field",
         "heard_at",
         "options",
     )
@@ -100,6 +101,8 @@ class Policy:
         self.options = Options()
         self.heard_at = now
         """When the last segment of the peer arrived."""
+        self.ecn_field = 0
+        """Of the packet that is built next (ecn.py)."""
         self._probes = 0
         self._probed_at = -NEVER
         self._keepalive_at = self._give_up_at = self._linger_at = self._fin_wait_2_at = NEVER
@@ -127,12 +130,13 @@ class Policy:
     def head(self, connection: Leaving, length: int, address_sum: int) -> bytes:
         """As IpFamily.head, with the traffic class and TTL of the options."""
         family, options = connection.family, self.options
+        traffic_class = options.traffic_class | self.ecn_field
         if connection.discovers_path_mtu:
-            return family.marked_head(length, address_sum, options.traffic_class, options.ttl)
+            return family.marked_head(length, address_sum, traffic_class, options.ttl)
         packets = length // connection.sender.mss + 1
         number = connection.stack.next_identification(packets) & 0xFFFF
         return family.marked_head(
-            length, address_sum, options.traffic_class, options.ttl, identification=number, df=False
+            length, address_sum, traffic_class, options.ttl, identification=number, df=False
         )
 
     # --- what starts a limit ---

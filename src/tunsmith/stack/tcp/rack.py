@@ -64,6 +64,7 @@ class Rack:
 
     def on_duplicate(self, snd_una: int, snd_nxt: int) -> None:
         """A D-SACK arrived: wait a quarter of a round trip longer; once a round trip."""
+        self.reordering_seen = True
         if snd_una >= self._round_end:
             self._round_end = snd_nxt
             self._multiplier += 1

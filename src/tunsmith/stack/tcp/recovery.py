@@ -43,10 +43,15 @@ class Phase(Enum):
 
     OPEN = "open"
     """Nothing is known to be lost: reordering, or a tail loss probe on its way."""
+    REDUCTION = "reduction"
+    """Nothing is lost, but a router has marked packets: the window shrinks as in a recovery."""
     RECOVERY = "recovery"
     """Fast recovery, RFC 6675 §5."""
     LOSS = "loss"
     """Slow start after a retransmission timeout."""
+
+
+SHRINKING = (Phase.REDUCTION, Phase.RECOVERY)
 
 
 class Recovery:
@@ -125,14 +130,14 @@ class Recovery:
         if partial or self._is_third_duplicate:
             self._lose_first()
         self.detect(now, arrived)
-        if self.phase is Phase.RECOVERY:
+        if self.phase in SHRINKING:
             bad_news = sender.sack_ok and board.lost > before
             cc.cwnd = self._prr.window(
                 arrived, self.pipe, cc.ssthresh, sender.mss, bool(advance) and not bad_news
             )
             if partial:
                 cc.cwnd = max(cc.cwnd, self.pipe + sender.mss)  # RFC 6582 §3.2 step 3
-        elif advance and limited and phase is not Phase.RECOVERY:
+        elif advance and limited and phase not in SHRINKING:
             if phase is Phase.OPEN:
                 arrived = advance
             elif not sender.sack_ok:
@@ -232,7 +237,9 @@ class Recovery:
             self._count_sacks()
         sender.away = board.sacked + board.lost
         if board.lost and self.phase is Phase.OPEN and sender.snd_una > self.point:
-            self.reduce(now, arrived)
+            self._reduce(Phase.RECOVERY, now, arrived)
+        elif board.lost and self.phase is Phase.REDUCTION:
+            self.phase = Phase.RECOVERY
 
     def _count_sacks(self) -> None:
         """IsLost of RFC 6675 §4: three pieces or more than two segments SACKed above."""
@@ -265,10 +272,8 @@ class Recovery:
     @property
     def _is_third_duplicate(self) -> bool:
         """RFC 5681 §3.2; not of what was sent before the last recovery, RFC 6582 §3.2 step 2."""
-        return (
-            self._duplicates >= DUPLICATE_ACKS
-            and self.phase is Phase.OPEN
-            and self.sender.snd_una > self.point
+        return self._duplicates >= DUPLICATE_ACKS and (
+            self.phase is Phase.REDUCTION or (self.phase is Phase.OPEN and self.sender.snd_una > self.point)
         )
 
     def _lose_first(self) -> None:
@@ -279,22 +284,33 @@ class Recovery:
                 self.board.split(0, records[0].start + self.sender.mss)
             self.board.lose(records[0])
 
-    def reduce(self, now: float, arrived: int = 0) -> None:
-        """Begin a recovery, RFC 6675 §5 step 4. `arrived`: bytes that the ACK has reported which made it begin."""
+    def _reduce(self, phase: Phase, now: float, arrived: int = 0) -> None:
+        """Begin a recovery, RFC 6675 §5 step 4, or another `phase` that shrinks the window. `arrived`: bytes that
+        the ACK has reported which made it begin."""
         sender, cc = self.sender, self.sender.cc
         flight = sender.snd_nxt - sender.snd_una
         self._before = (cc.cwnd, cc.ssthresh)
         self._repaired_at = now
-        self.phase = Phase.RECOVERY
+        self.phase = phase
         self.point = sender.snd_nxt
         self._tail = None
         cc.on_congestion(min(flight, cc.cwnd), now)  # without what limited transmit sent, RFC 5681 §3.2
         self._prr = ProportionalRateReduction(flight - self.board.sacked + arrived)
         sender.timers[RETRANSMIT] = now + sender.rtt.rto
 
+    def on_mark(self, now: float) -> bool:
+        """The peer echoes a congestion mark: the window is reduced as by a loss, once a round trip (RFC 3168
+        §6.1.2). Returns whether it is."""
+        if self.phase is not Phase.OPEN or self.sender.snd_una <= self.point or not self.sender.inflight:
+            return False
+        self.begin()
+        self._reduce(Phase.REDUCTION, now)
+        self._before = None
+        return True
+
     def _end(self) -> None:
         """All that was sent before the recovery began is acknowledged."""
-        if self.phase is Phase.RECOVERY:
+        if self.phase in SHRINKING:
             self.sender.cc.cwnd = self.sender.cc.ssthresh
         self.phase = Phase.OPEN
         self._before = None
@@ -309,6 +325,8 @@ class Recovery:
             cc = self.sender.cc
             cc.cwnd, cc.ssthresh = max(cc.cwnd, before[0]), before[1]
             self.board.find()
+            if self._rack is not None:
+                self._rack.reordering_seen = True
             self.phase = Phase.OPEN
             self.point = self.sender.snd_una - 1
 
@@ -330,7 +348,7 @@ class Recovery:
         """Slow start from the first unacknowledged byte. What was sent so lately that its ACK may yet come
         is not lost (RFC 8985 §6.3)."""
         sender, board, cc = self.sender, self.board, self.sender.cc
-        if self.phase is not Phase.RECOVERY and sender.timeouts <= 1:
+        if self.phase not in SHRINKING and sender.timeouts <= 1:
             self._before = (cc.cwnd, cc.ssthresh)
             self._repaired_at = now
             cc.on_timeout(sender.snd_nxt - sender.snd_una, now)
@@ -377,7 +395,7 @@ class Recovery:
                 self._probe_tail(now)
             return
         self.detect(now)
-        if self.phase is Phase.RECOVERY:
+        if self.phase in SHRINKING:
             cc = sender.cc
             cc.cwnd = self._prr.window(0, self.pipe, cc.ssthresh, sender.mss, False)
         sender.output(now)
