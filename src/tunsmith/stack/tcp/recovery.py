@@ -4,17 +4,12 @@ Without such a sign a sender is not `troubled`, and nothing here runs. Signs are
 and a timer. `on_ack` takes over then:
 
     marks      scoreboard.py: what the ACK covers and the SACK blocks report
-    detection  RACK (rack.py), or RFC 6675's counting of SACKs, or NewReno's of duplicate ACKs
+    detection  RACK (rack.py), or RFC 6675's counting of SACKs, or of duplicate ACKs (duplicates.py)
     reaction   a loss begins a recovery: cwnd by PRR (prr.py) until what was sent before it is acknowledged
     sending    lost records first, then new data, while cwnd exceeds what is in the network
 
-A peer without SACK tells only that something arrived: duplicate ACKs count as one segment each (RFC 6582), and
-what remains is the same. After a timeout all that is old is lost, and slow start begins (RFC 5681 §3.1); what
-was SACKed is sent again only if the peer's ACKs then stop in front of it.
-
-TLP (RFC 8985 §7): on the quiet path the retransmission timer runs for the shorter probe timeout. When it
-expires, the timer of the retransmission proper and the exact time of the probe are worked out here, so that a
-connection whose ACKs come in time never has anything to do with it.
+After a timeout all that is old is lost, and slow start begins (RFC 5681 §3.1); what was SACKed is sent again only
+if the peer's ACKs then stop in front of it. Before the first timeout comes a tail loss probe (tail_probe.py).
 """
 
 from __future__ import annotations
@@ -22,20 +17,16 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from tunsmith.stack.tcp.duplicates import Duplicates
 from tunsmith.stack.tcp.prr import ProportionalRateReduction
 from tunsmith.stack.tcp.rack import DUPLICATE_ACKS, TICK, Rack
-from tunsmith.stack.tcp.scoreboard import LOST, RETRANSMITTED, SACKED, Scoreboard, Sent
+from tunsmith.stack.tcp.scoreboard import LOST, RETRANSMITTED, SACKED, Blocks, Scoreboard, Sent
+from tunsmith.stack.tcp.tail_probe import TailProbe
 from tunsmith.stack.tcp.timers import NEVER, RACK, RETRANSMIT
-from tunsmith.wire.seq import widen
 from tunsmith.wire.tcp import ACK, FIN, PSH
 
 if TYPE_CHECKING:
     from tunsmith.stack.tcp.sender import Sender
-
-Blocks = tuple[tuple[int, int], ...]
-
-PEERS_DELAYED_ACK = 0.2
-"""How long a peer may keep the ACK of a single segment back (TLP.max_ack_delay)."""
 
 
 class Phase(Enum):
@@ -60,11 +51,10 @@ class Recovery:
     __slots__ = (
         "_before",
         "_duplicates",
+        "_probe",
         "_prr",
         "_rack",
         "_repaired_at",
-        "_tail",
-        "_tail_again",
         "board",
         "phase",
         "point",
@@ -79,11 +69,8 @@ class Recovery:
         """What was sent when the last recovery began: it ends when that is acknowledged (RecoveryPoint)."""
         self._prr = ProportionalRateReduction(0)
         self._rack = Rack() if sender.sack_ok and sender.config.rack else None
-        self._duplicates = 0
-        self._tail: int | None = None
-        """`snd_nxt` when a tail loss probe left that is not yet answered (TLP.end_seq)."""
-        self._tail_again = False
-        """Whether that probe was sent before (TLP.is_retrans)."""
+        self._duplicates = Duplicates(self.board)
+        self._probe = TailProbe()
         self._before: tuple[int, int] | None = None
         """cwnd and ssthresh before this recovery, while it may yet turn out to have been for nothing."""
         self._repaired_at = NEVER
@@ -108,7 +95,10 @@ class Recovery:
         cc = sender.cc
         limited = self.pipe + sender.mss > cc.cwnd
         before, phase = board.lost, self.phase
-        delivered, d_sack = self._mark(ack, blocks)
+        delivered, d_sack = board.read(ack, blocks, sender.snd_nxt)
+        sender.snd_una = ack
+        if ack > sender.snd_nxt:
+            sender.skip_unsent(ack)
         if advance:
             sender.timeouts = sender.probes = 0
             if board.reneged:
@@ -118,8 +108,12 @@ class Recovery:
         self._measure(delivered, echoed_rtt if advance else None, now)
         arrived = sum(map(len, delivered))
         if not sender.sack_ok:
-            arrived = self._count_duplicates(ack, advance, duplicate)
-        self._settle_probe(ack, d_sack, duplicate and not blocks, now)
+            counts = duplicate and phase is not Phase.LOSS
+            partial = phase is Phase.RECOVERY and ack < self.point
+            arrived = self._duplicates.on_ack(advance, sender.snd_nxt - ack, sender.mss, counts, partial)
+        if self._probe.has_repaired(ack, d_sack, duplicate and not blocks):
+            cc.on_congestion(sender.snd_nxt - ack, now)
+            cc.cwnd = min(cc.cwnd, cc.ssthresh)
         if d_sack is not None and self._rack is not None:
             self._rack.on_duplicate(ack, sender.snd_nxt)
         if self._before is not None and advance and echoed_rtt is not None:
@@ -161,7 +155,7 @@ class Recovery:
         if (
             self.phase is Phase.OPEN
             and not sender.away
-            and self._tail is None
+            and self._probe.end is None
             and sender.snd_una >= self.point
         ):
             sender.troubled = False
@@ -174,33 +168,6 @@ class Recovery:
             sender.quiet_since = now
         elif advance:
             sender.timers[RETRANSMIT] = now + wait  # RFC 6298 (5.3)
-
-    def _mark(self, ack: int, blocks: Blocks) -> tuple[list[Sent], int | None]:
-        """Put the ACK on the scoreboard. Returns the records it newly covers, in order, and the end of the D-SACK
-        among its blocks."""
-        sender = self.sender
-        delivered = self.board.acknowledge(ack) if ack > sender.snd_una else []
-        sender.snd_una = ack
-        if ack > sender.snd_nxt:
-            sender.skip_unsent(ack)
-        d_sack: int | None = None
-        news: list[tuple[int, int]] = []
-        wide = [(widen(start, ack), widen(end, ack)) for start, end in blocks]
-        for index, (start, end) in enumerate(wide):
-            if index == 0 and start < end and self._is_duplicate(ack, wide):
-                d_sack = end
-            elif ack <= start < end <= sender.snd_nxt:  # RFC 2018 leaves the rest undefined
-                news.append((start, end))
-        if news:
-            delivered += self.board.sack(news)
-            delivered.sort(key=lambda record: record.start)
-        return delivered, d_sack
-
-    @staticmethod
-    def _is_duplicate(ack: int, blocks: list[tuple[int, int]]) -> bool:
-        """Whether the first block is a D-SACK: below the ACK, or within the second. RFC 2883 §4."""
-        start, end = blocks[0]
-        return end <= ack or (len(blocks) > 1 and blocks[1][0] <= start and end <= blocks[1][1])
 
     def _measure(self, delivered: list[Sent], echoed_rtt: float | None, now: float) -> None:
         """RTT samples, with Karn's rule (RFC 6298 §3): which transmission of a record that was sent twice is
@@ -234,45 +201,17 @@ class Recovery:
                 board.lose(record)
             sender.timers[RACK] = now + wait if wait else NEVER
         elif sender.sack_ok:
-            self._count_sacks()
+            board.lose_by_count(DUPLICATE_ACKS, sender.mss)
         sender.away = board.sacked + board.lost
         if board.lost and self.phase is Phase.OPEN and sender.snd_una > self.point:
             self._reduce(Phase.RECOVERY, now, arrived)
         elif board.lost and self.phase is Phase.REDUCTION:
             self.phase = Phase.RECOVERY
 
-    def _count_sacks(self) -> None:
-        """IsLost of RFC 6675 §4: three pieces or more than two segments SACKed above."""
-        above = pieces = 0
-        for record in reversed(self.board.records):
-            if record.marks & SACKED:
-                above += len(record)
-                pieces += 1
-            elif not record.marks and (
-                pieces >= DUPLICATE_ACKS or above > (DUPLICATE_ACKS - 1) * self.sender.mss
-            ):
-                self.board.lose(record)
-
-    def _count_duplicates(self, ack: int, advance: int, duplicate: bool) -> int:
-        """A peer without SACK: each duplicate ACK is a segment that has arrived, RFC 6582 §3.2. Returns the bytes
-        that have newly arrived."""
-        sender, board = self.sender, self.board
-        had = board.sacked
-        if advance:
-            self._duplicates = 0
-            partial = self.phase is Phase.RECOVERY and ack < self.point
-            board.sacked = had - max(advance - sender.mss, 0) if partial else 0
-        elif duplicate and self.phase is not Phase.LOSS:
-            self._duplicates += 1
-            board.sacked = had + sender.mss
-        most = sender.snd_nxt - ack - board.lost - sender.mss
-        board.sacked = max(min(board.sacked, most), 0)
-        return max(advance + board.sacked - had, 0)
-
     @property
     def _is_third_duplicate(self) -> bool:
         """RFC 5681 §3.2; not of what was sent before the last recovery, RFC 6582 §3.2 step 2."""
-        return self._duplicates >= DUPLICATE_ACKS and (
+        return self._duplicates.tell_of_a_loss and (
             self.phase is Phase.REDUCTION or (self.phase is Phase.OPEN and self.sender.snd_una > self.point)
         )
 
@@ -293,7 +232,7 @@ class Recovery:
         self._repaired_at = now
         self.phase = phase
         self.point = sender.snd_nxt
-        self._tail = None
+        self._probe.end = None
         cc.on_congestion(min(flight, cc.cwnd), now)  # without what limited transmit sent, RFC 5681 §3.2
         self._prr = ProportionalRateReduction(flight - self.board.sacked + arrived)
         sender.timers[RETRANSMIT] = now + sender.rtt.rto
@@ -356,9 +295,9 @@ class Recovery:
             self._before = None
         self.phase = Phase.LOSS
         self.point = sender.snd_nxt
-        self._tail = None
+        self._probe.end = None
         if not sender.sack_ok:
-            board.sacked = self._duplicates = 0
+            self._duplicates.forget()
         late = now if self._rack is None else now - self._rack.patience(sender.rtt)
         for record in board.records:
             if not record.marks & (SACKED | LOST) and (
@@ -377,21 +316,19 @@ class Recovery:
         self.sender.output(now)
 
     def expect_probe(self, now: float) -> None:
-        """The probe timeout has passed since the last ACK: set the timer for the probe itself, which counts from
-        the last transmission and allows for a delayed ACK of a single segment. RFC 8985 §7.2."""
+        """The probe timeout has passed since the last ACK: set the timers of the probe and of the retransmission."""
         sender = self.sender
-        wait = sender.rtt.wait
+        flight = sender.snd_nxt - sender.snd_una
+        due = self._probe.due(sender.inflight[-1].sent_at, sender.rtt.wait, flight, sender.mss)
         self.begin()
-        if sender.snd_nxt - sender.snd_una <= sender.mss:
-            wait += PEERS_DELAYED_ACK
-        sender.timers[RACK] = min(sender.inflight[-1].sent_at + wait, sender.timers[RETRANSMIT])
+        sender.timers[RACK] = min(due, sender.timers[RETRANSMIT])
 
     def on_timer(self, now: float) -> None:
         """RACK's reordering timer; or TLP's, when nothing is SACKed or lost."""
         sender = self.sender
         sender.timers[RACK] = NEVER
         if self.phase is Phase.OPEN and not sender.away:
-            if self._tail is None and sender.inflight:
+            if self._probe.end is None and sender.inflight:
                 self._probe_tail(now)
             return
         self.detect(now)
@@ -403,29 +340,11 @@ class Recovery:
     def _probe_tail(self, now: float) -> None:
         """RFC 8985 §7.3: a new segment, even beyond cwnd, or the last one again."""
         sender = self.sender
-        self._tail_again = not sender.send_one(now)
-        if self._tail_again:
-            records = self.board.records
-            last = records[-1]
-            if len(last.data) > sender.mss:
-                self.board.split(
-                    len(records) - 1, last.start + (len(last.data) - 1) // sender.mss * sender.mss
-                )
-            self._send_again(records[-1], now)
-        self._tail = sender.snd_nxt
+        again = not sender.send_one(now)
+        if again:
+            self._send_again(self.board.last(sender.mss), now)
+        self._probe.left(sender.snd_nxt, again)
         sender.timers[RETRANSMIT] = now + sender.rtt.rto
-
-    def _settle_probe(self, ack: int, d_sack: int | None, repeated: bool, now: float) -> None:
-        """RFC 8985 §7.4.2: was the tail loss probe needed? `repeated`: the ACK only repeats the last."""
-        if self._tail is None or ack < self._tail:
-            return
-        if not self._tail_again or d_sack == self._tail or repeated:
-            self._tail = None
-        elif ack > self._tail:  # it has repaired a loss that nothing else will tell of
-            self._tail = None
-            cc = self.sender.cc
-            cc.on_congestion(self.sender.snd_nxt - ack, now)
-            cc.cwnd = min(cc.cwnd, cc.ssthresh)
 
     # --- sending ---
 
@@ -459,10 +378,10 @@ class Recovery:
         return not board.lost
 
     def _send_again(self, record: Sent, now: float) -> None:
+        sender = self.sender
         self.board.send_again(record, now)
         self._prr.sent += len(record)
-        self.sender.retransmits += -(-len(record) // self.sender.mss)
-        sender = self.sender
+        sender.retransmits += -(-len(record) // sender.mss)
         flags = FIN | ACK if record.fin else ACK
         if record.data and record.end == sender.snd_nxt and not sender.queue:
             flags |= PSH

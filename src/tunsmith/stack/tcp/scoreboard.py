@@ -15,10 +15,14 @@ from bisect import bisect_right
 from collections import deque
 from operator import attrgetter
 
+from tunsmith.wire.seq import widen
+
 Data = bytes | memoryview
+Blocks = tuple[tuple[int, int], ...]
+"""Edges of SACK blocks, as they are on the wire."""
 
 RETRANSMITTED, SACKED, LOST = 1, 2, 4
-_END = attrgetter("end")
+_START, _END = attrgetter("start"), attrgetter("end")
 
 
 class Sent:
@@ -54,6 +58,20 @@ class Scoreboard:
         """The end of the highest record ever acknowledged or SACKed."""
         self._told: dict[int, int] = {}
         """The blocks of the last ACK, most of which the next repeats."""
+
+    def read(self, ack: int, blocks: Blocks, snd_nxt: int) -> tuple[list[Sent], int | None]:
+        """Take in an ACK and its SACK blocks. Returns the records that it newly covers, in order, and the end of the
+        D-SACK among the blocks."""
+        delivered = self.acknowledge(ack)
+        wide = [(widen(start, ack), widen(end, ack)) for start, end in blocks]
+        d_sack = None
+        if wide and _is_duplicate(ack, wide):
+            d_sack = wide.pop(0)[1]
+        wide = [(start, end) for start, end in wide if ack <= start < end <= snd_nxt]  # RFC 2018: no others
+        if wide:
+            delivered += self.sack(wide)
+            delivered.sort(key=_START)
+        return delivered, d_sack
 
     def acknowledge(self, ack: int) -> list[Sent]:
         """Take out what lies below `ack`; returns those of the records that were not SACKed before."""
@@ -143,6 +161,23 @@ class Scoreboard:
             if not record.marks & (SACKED | LOST):
                 self.lose(record)
 
+    def lose_by_count(self, pieces: int, mss: int) -> None:
+        """IsLost of RFC 6675 §4: lost is what has `pieces` SACKed above it, or more bytes than one segment less."""
+        above = found = 0
+        for record in reversed(self.records):
+            if record.marks & SACKED:
+                above += len(record)
+                found += 1
+            elif not record.marks and (found >= pieces or above > (pieces - 1) * mss):
+                self.lose(record)
+
+    def last(self, most: int) -> Sent:
+        """The last record, cut so that it has no more than `most` bytes and those before it are whole segments."""
+        record = self.records[-1]
+        if len(record.data) > most:
+            self.split(len(self.records) - 1, record.start + (len(record.data) - 1) // most * most)
+        return self.records[-1]
+
     def send_again(self, record: Sent, now: float) -> None:
         """`record`, lost or not, goes back into the network."""
         if record.marks & LOST:
@@ -167,3 +202,10 @@ class Scoreboard:
             record.marks &= ~SACKED
         self.sacked = self.pieces = 0
         self._told = {}
+
+
+def _is_duplicate(ack: int, blocks: list[tuple[int, int]]) -> bool:
+    """Whether the first block is a D-SACK: below the ACK, or within the second. RFC 2883 §4."""
+    start, end = blocks[0]
+    inside = len(blocks) > 1 and blocks[1][0] <= start and end <= blocks[1][1]
+    return start < end and (end <= ack or inside)

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tunsmith.stack.tcp.congestion import Congestion
-from tunsmith.stack.tcp.recovery import Blocks, Recovery
+from tunsmith.stack.tcp.recovery import Recovery
 from tunsmith.stack.tcp.rtt import RttEstimator
-from tunsmith.stack.tcp.scoreboard import Data, Sent
+from tunsmith.stack.tcp.scoreboard import Blocks, Data, Sent
 from tunsmith.stack.tcp.timers import NEVER, PERSIST, RETRANSMIT
 from tunsmith.wire.tcp import ACK, FIN, PSH
 
