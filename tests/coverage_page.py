@@ -61,8 +61,8 @@ class Clause:
 
     @property
     def part(self) -> str:
-        """What code calls it: the number in parentheses, or the section."""
-        return str(PART.findall(self.key)[-1])
+        """What code calls it: the number in parentheses, or the section; nothing for a whole RFC."""
+        return next(iter(PART.findall(self.key)[::-1]), "")
 
     @property
     def check(self) -> str:
@@ -82,7 +82,7 @@ def clauses() -> dict[str, list[Clause]]:
             rules[-1].gap = line.removeprefix("  gap: ")
         elif line:
             key, _, what = line.partition(": ")
-            rules.append(Clause(f"RFC {number} {key}", what))
+            rules.append(Clause(f"RFC {number} {key}".strip(), what))
     return chapters
 
 
@@ -146,12 +146,18 @@ def attach(chapters: dict[str, list[Clause]]) -> None:
         for key, _ in parse_file(path).clauses:
             rules[key].scripts.append(str(path.relative_to(SCRIPTS)))
     places = references()
-    tests = _tests()
     for clause in rules.values():
         for place, checks in _nearest(places, clause):
             if not clause.check or not checks or clause.check in checks:
                 clause.code.append(place)
-        clause.tests = tests[clause.rfc, clause.part.strip("§()")] if not clause.check else []
+    sections = {
+        (clause.rfc, clause.part.strip("§()")): clause for clause in rules.values() if not clause.check
+    }
+    for (rfc, section), names in _tests().items():
+        while (rfc, section) not in sections and section:
+            section = section.rpartition(".")[0]
+        if (rfc, section) in sections:
+            sections[rfc, section].tests += names
 
 
 def _nearest(
@@ -233,7 +239,8 @@ def _is_gap(clause: Clause) -> bool:
 
 
 def _row(clause: Clause, ran: dict[str, Result]) -> str:
-    rule = f"**{clause.key.partition(' ')[2].partition(' ')[2]}** {clause.what}"
+    section = clause.key.partition(" ")[2].partition(" ")[2]
+    rule = f"**{section}** {clause.what}" if section else clause.what
     code = "<br>".join(f"`{place}`" for place in dict.fromkeys(clause.code))
     proofs = [_link(name) for name in clause.scripts] + [f"`{name}`" for name in clause.tests]
     mine = [ran[name] for name in clause.scripts]

@@ -282,6 +282,9 @@ class Stack(Opening):
             if self.config.flow_requests:
                 self._request(family, key, source, seq, options)
                 return
+        elif not flags & ACK and self.listeners and self.listeners.find(destination, port) is not None:
+            self.drops["tcp_without_ack"] += 1  # RFC 9293 §3.10.7.2 fourth
+            return
         self.drops["tcp_no_connection"] += 1
         self.emit((reset_for(family, key, seq, ack, flags, length + bool(flags & SYN) + bool(flags & FIN)),))
 

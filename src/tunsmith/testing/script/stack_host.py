@@ -13,10 +13,12 @@ from tunsmith.stack.events import (
     Closed,
     Established,
     FlowRequested,
+    Incoming,
     PeerClosed,
     Readable,
     Writable,
 )
+from tunsmith.stack.listener import Listener
 from tunsmith.stack.request import FlowRequest
 from tunsmith.stack.stack import Stack
 from tunsmith.stack.tcp.connection import Connection
@@ -74,7 +76,7 @@ class StackHost:
         self.connection: Connection | None = None
         self._start = start
         self.stack = Stack(replace(config, isn=lambda _key, _now: iss))
-        self._listening = False
+        self._listener: Listener | None = None
         self._holding = False
         self._request: FlowRequest | None = None
         self._packets: list[bytes] = []
@@ -110,9 +112,13 @@ class StackHost:
     # --- what the stack tells ---
 
     def _events(self) -> None:
+        for opening in () if self._listener is None else self._listener.opening:
+            self._take(opening)
         while (event := self.stack.poll_event()) is not None:
             if isinstance(event, FlowRequested):
                 self._on_request(event.request)
+            elif isinstance(event, Incoming):
+                self._take(event.listener.accept(None, self.clock()))
             elif isinstance(event, Closed):
                 self._told.append(f"closed {errno.errorcode[event.error]}" if event.error else "closed")
             elif type(event) in TOLD:
@@ -122,14 +128,12 @@ class StackHost:
         if self._holding:
             self._told.append("request")
             self._request = request
-        elif self._listening:
-            self._accept(request)
         else:
             request.refuse(self.clock())
 
-    def _accept(self, request: FlowRequest) -> None:
-        connection = request.accept(None, self.clock())
-        if connection is not None:
+    def _take(self, connection: Connection | None) -> None:
+        """This is the connection that is talked about from now on."""
+        if connection is not None and connection is not self.connection:
             self.connection = connection
             self._read_at = self._sent_to = 1
 
@@ -153,13 +157,15 @@ class StackHost:
         return self._request
 
     def _listen(self, line: OwnerLine) -> None:
-        self._listening = True
-        self._holding = "held" in line.arguments
+        if "held" in line.arguments:
+            self._holding = True
+        else:
+            self._listener = self.stack.listen(self.wire.stack, PORTS[1])
 
     def _answer(self, line: OwnerLine) -> None:
         request, now = self._asked(), self.clock()
         if line.call == "accept":
-            self._accept(request)
+            self._take(request.accept(None, now))
         elif line.call == "refuse":
             request.refuse(now)
         elif line.call == "drop":
@@ -229,7 +235,7 @@ class StackHost:
             return str(self.connection.state.value)
         if self.stack.time_waits.records:
             return "TIME-WAIT"
-        return "LISTEN" if self._listening and self.connection is None else "CLOSED"
+        return "LISTEN" if self._listener is not None and self.connection is None else "CLOSED"
 
     def _error(self) -> str:
         error = self._of().error
