@@ -12,6 +12,7 @@ from tests.stack.packets import FAMILIES, name
 from tests.stack.tcp.peer import PORTS, Peer, Segment, peer
 from tunsmith.stack.cookies import LIFETIME, PERIOD, SIZES, Cookies, options_of, stamp_of
 from tunsmith.stack.listener import Listener
+from tunsmith.stack.tcp.connection import Connection
 from tunsmith.stack.tcp.policy import Options
 from tunsmith.wire.ip import IpFamily
 from tunsmith.wire.tcp import TcpOptions
@@ -207,3 +208,25 @@ def test_the_options_of_the_listener_hold_for_a_cookie_as_well() -> None:
     other.send(".", 1)
     *_, connection = other.stack.connections.values()
     assert (connection.sender.mss, connection.rcv_scale) == (588, 2)
+
+
+def test_a_copy_of_a_syn_that_was_answered_by_a_cookie_does_no_harm() -> None:
+    """It may find room in the backlog, and the ACK of the cookie is on its way already."""
+    other, listener = under_attack(FAMILIES[0])
+    knock(other)
+    ours = other.iss
+    other.send("R", 1, ports=(1, PORTS[1]))
+    assert other.send("S", 0, options=FULL)
+    assert other.iss != ours
+    assert [segment.flags for segment in other.send(".", 1, ack=99)] == ["R"]
+    other.iss = ours
+    assert other.send(".", 1) == []
+    connection = listener.accept(None, other.now)
+    assert connection is not None
+    assert connection.connected
+    assert [segment.brief for segment in _sent(other, connection)] == [(".", 1, 1, 6)]
+
+
+def _sent(other: Peer, connection: Connection) -> list[Segment]:
+    connection.send(b"answer", other.now)
+    return other.answers()

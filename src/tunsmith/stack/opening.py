@@ -166,8 +166,7 @@ class Opening(Output):
         syn = request.options
         if syn.timestamp is None or not self.config.timestamps:
             request.options = syn = TcpOptions(mss=syn.mss)
-        family = request.family
-        least = 536 if family.version == 4 else 1220  # RFC 9293 §3.7.1
+        least = 536 if request.family.version == 4 else 1220  # RFC 9293 §3.7.1
         cookie = self.cookies.make(request.key, request.isn, syn.mss or least, now)
         connection = self._passive(request, listener, cookie, listener.options, now)
         clock = connection.ts_now(now)

@@ -247,7 +247,7 @@ class Arriving(Leaving):
         rest of the segment counts."""
         sender = self.sender
         if self.state is State.SYN_RECEIVED:
-            if ack != self.iss + 1:
+            if ack != self.iss + 1 and not self._answers_cookie(ack, now):
                 self._emit(ack, b"", RST, now)
                 return False
             self._establish(ack, seq, window, now)
@@ -290,6 +290,15 @@ class Arriving(Leaving):
                     sender.max_wnd = window
             sender.snd_wnd = window
             sender.snd_wl1, sender.snd_wl2 = seq, ack
+        return True
+
+    def _answers_cookie(self, ack: int, now: float) -> bool:
+        """Whether the peer had a cookie for its SYN, before a copy of that found room in the backlog. The connection
+        goes on from the cookie then."""
+        stack, irs = self.stack, (self.receiver.rcv_nxt - 1) & 0xFFFFFFFF
+        if not stack.listeners or stack.cookies.check(self.key, irs, (ack - 1) & 0xFFFFFFFF, now) is None:
+            return False
+        self.sender.rebase(ack)
         return True
 
     def _process_text(self, seq: int, data: memoryview, now: float) -> None:

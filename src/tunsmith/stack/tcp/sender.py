@@ -124,6 +124,10 @@ class Sender:
         has closed in front of that."""
         return min(self.snd_max, max(self.snd_nxt, self.snd_una + self.snd_wnd))
 
+    def rebase(self, position: int) -> None:
+        """Nothing but a SYN has left so far, and the peer saw one with another number: go on from `position`."""
+        self.snd_una = self.snd_nxt = self.snd_max = self.recover = position
+
     def enqueue(self, data: Data) -> None:
         """Append `data`; small neighbours are joined so that one segment can carry them."""
         queue = self.queue
