@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
@@ -44,6 +45,10 @@ CONFIG = StackConfig(
 
 sides = st.sampled_from([0, 1])
 picks = st.integers(0, 1000)
+
+
+def _first(isn: int, key: bytes, now: float) -> int:
+    return isn
 
 
 @dataclass
@@ -112,9 +117,7 @@ class Conversation(RuleBasedStateMachine):
         addresses = V6 if six else V4
         self.ends = [
             End(
-                Stack(
-                    replace(CONFIG, **common, **own[side], isn=lambda key, now, isn=WRAP - before[side]: isn)
-                ),
+                Stack(replace(CONFIG, **common, **own[side], isn=partial(_first, WRAP - before[side]))),
                 addresses[side],
                 PORTS[side],
                 TEXT[side * 1000 :],
@@ -346,7 +349,7 @@ class Conversation(RuleBasedStateMachine):
             assert receiver.rcv_adv >= end.edge, "a window was taken back"
             end.edge = receiver.rcv_adv
             assert receiver.ready_bytes == sum(len(data) for data in receiver.ready)
-            assert receiver.ready_bytes + receiver.islands_bytes <= max(300_000 * 4, receiver.limit)
+            assert receiver.ready_bytes <= max(300_000 * 4, receiver.limit)
             assert receiver.rcv_nxt <= receiver.rcv_adv + 1
             assert 0 <= sender.snd_una <= sender.snd_nxt <= sender.snd_max
             assert sender.queued >= 0

@@ -135,3 +135,14 @@ def test_a_long_fat_path_is_filled() -> None:
     begin = network.now
     assert network.run(lambda: len(talk.server.received) == 20_000_000)
     assert network.now - begin < 4.0
+
+
+def test_no_time_at_all_between_two_looks_is_no_measurement() -> None:
+    other = at_a_distance()
+    other.connection.sender.rtt.srtt = -1e-17  # what is left of many samples of nought
+    stream(other, 50_000_000, 0.0)
+    receiver = other.connection.receiver
+    for _ in range(300):
+        other.stack.receive(other.packet(".", receiver.rcv_nxt - other.isn, bytes(1400)), other.now)
+        other.connection.read(1400, other.now)
+    assert receiver.limit == 100_000

@@ -126,7 +126,7 @@ class Sender:
 
     def rebase(self, position: int) -> None:
         """Nothing but a SYN has left so far, and the peer saw one with another number: go on from `position`."""
-        self.snd_una = self.snd_nxt = self.snd_max = self.recover = position
+        self.snd_una = self.snd_nxt = self.snd_max = position
 
     def enqueue(self, data: Data) -> None:
         """Append `data`; small neighbours are joined so that one segment can carry them."""

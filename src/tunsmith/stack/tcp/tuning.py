@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 UNKNOWN_RTT = 0.1
 """Seconds, where the handshake was no sample and we have sent nothing since."""
+LEAST_RTT = 0.0001
 LOOKS = 8
 """How often a window's worth of text is looked at."""
 
@@ -33,7 +34,7 @@ class Tuning:
 
     def measure(self, connection: Connection, position: int, now: float) -> None:
         """The owner has read up to `position`. Once a round trip is over, see whether the window was large enough."""
-        rtt = connection.sender.rtt.srtt or UNKNOWN_RTT
+        rtt = max(connection.sender.rtt.srtt or UNKNOWN_RTT, LEAST_RTT)
         elapsed = now - self.at
         if elapsed < rtt:
             return
