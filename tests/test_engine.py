@@ -137,6 +137,20 @@ async def test_failed_dial_is_told_as_the_error_it_was(bench: Bench, error: Dial
     assert bench.inside.closed(connection) == [told]
 
 
+async def test_refused_by_rule_is_told_as_any_flow(bench: Bench) -> None:
+    """Datagrams to one place are told of once."""
+    connection = bench.inside.connect(port=1234, host=GATEWAY)
+    await until(lambda: bench.inside.closed(connection))
+    bench.upstream.carries_udp = False
+    for _ in range(3):
+        bench.inside.send_datagram(b"?", 443)
+    bench.inside.send_datagram(b"?", 8443)
+    await until(lambda: bench.engine.drops["udp_refused"] == 4)
+    told = [(record.protocol, record.destination.port, record.rule) for record in bench.notes.flows]
+    assert told == [("tcp", 1234, "gateway"), ("udp", 443, "via"), ("udp", 8443, "via")]
+    assert set(bench.notes.outcomes) == {"refused"}
+
+
 async def test_dial_is_given_up_with_the_application(bench: Bench) -> None:
     """By RST before there is an answer."""
     bench.upstream.silent = True

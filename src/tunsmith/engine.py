@@ -123,6 +123,8 @@ class Engine:
         self._timer: asyncio.TimerHandle | None = None
         self._pings: PingRelay | None = None
         self._published: Publisher | None = None
+        self._refused = b""
+        """The datagram flow that was refused last."""
         self._closed = self._device_lost = False
 
     # --- life ---
@@ -278,6 +280,7 @@ class Engine:
                 self.relays[flow] = None
         elif verdict.action is Action.REFUSE:
             request.refuse(self.clock())
+            self._tell_refused("tcp", request.family, request.key, target, verdict)
         else:
             request.drop()
 
@@ -345,6 +348,9 @@ class Engine:
                 return
             if verdict.action is Action.REFUSE or not self.dialer.carries_udp:
                 self._refuse_datagram(family, key, len(data))
+                if key != self._refused:  # a program that goes on trying is told of once
+                    self._refused = key
+                    self._tell_refused("udp", family, key, target, verdict)
                 return
             self._make_room()
             record = self.book.enter("udp", family, key, target, verdict)
@@ -357,6 +363,13 @@ class Engine:
     def _refuse_datagram(self, family: IpFamily, key: bytes, length: int) -> None:
         self.drops["udp_refused"] += 1
         self.stack.send_datagram_error(family, key, IcmpError.PORT, self.clock(), length=length)
+
+    def _tell_refused(
+        self, protocol: str, family: IpFamily, key: bytes, target: Target, verdict: Verdict
+    ) -> None:
+        record = self.book.enter(protocol, family, key, target, verdict)
+        record.outcome = "refused"
+        self.book.end(record)
 
     def _make_resolver(self) -> Resolver:
         from tunsmith.relay.dns import Resolver

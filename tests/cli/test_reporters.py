@@ -40,6 +40,7 @@ def record(protocol: str, target: Target, upstream: str, *, rule: str = "via", n
             record("dns", Target("198.18.0.2", 53), "tunsmith", rule="dns", name="AAAA a.test"),
             "198.18.0.2:53 (AAAA a.test)",
         ),
+        (record("tcp", Target("127.0.0.1", 80), "tunsmith", rule="loopback"), "127.0.0.1:80, loopback"),
         (
             record("udp", Target("198.18.0.1", 80), "0.0.0.0:8080", rule="publish"),
             "198.18.0.1:40000 to 198.18.0.1:80 published at 0.0.0.0:8080",

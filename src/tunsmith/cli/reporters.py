@@ -83,7 +83,7 @@ def _path(record: FlowRecord) -> str:
     if record.rule == "publish":
         return f"{record.source} to {place} published at {record.upstream}"
     if record.upstream == "tunsmith":
-        return place
+        return place if record.rule == "dns" else f"{place}, {record.rule}"
     return (
         f"{place} {record.upstream}"
         if record.upstream.startswith("direct")

@@ -66,10 +66,10 @@ class Capture:
         link_type = pcapng.LINKTYPE_ETHERNET if ethernet else pcapng.LINKTYPE_RAW
         self._pending += pcapng.interface(interface, snaplen, link_type)
         self._fd = -1
-        if path == STDOUT and not os.get_inheritable(1):
-            warn(f"the capture goes nowhere: {self._name} is closed")
-            return
         try:
+            if path == STDOUT and not os.get_inheritable(1):  # a stand-in for a closed one, see cli
+                warn(f"the capture goes nowhere: {self._name} is closed")
+                return
             self._fd = _open(path)
             ours = path != STDOUT and stat.S_ISREG(os.fstat(self._fd).st_mode)
             self._whole = 0 if ours else -1
