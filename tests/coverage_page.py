@@ -31,6 +31,7 @@ ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "
 CHECK = re.compile(rf"(?i)\b({'|'.join(ORDINALS)})\b(?: to ({'|'.join(ORDINALS)}))?")
 REFERENCE = re.compile(r"RFC (\d+)((?:(?:,? (?:and )?)(?:§[\d.]*\d|\([\d.]*\d\)))*)")
 PART = re.compile(r"§[\d.]*\d|\([\d.]*\d\)")
+RULE = re.compile(r"(§[\d.]*\d( [^:]+)?)?: \S")
 TEST = re.compile(r"def (test_\w+?__\w*rfc\w+)\(")
 TEST_RULE = re.compile(r"rfc(\d+)((?:_\d+)*)")
 
@@ -81,6 +82,7 @@ def clauses() -> dict[str, list[Clause]]:
         elif line.startswith("  gap: "):
             rules[-1].gap = line.removeprefix("  gap: ")
         elif line:
+            assert RULE.match(line), line
             key, _, what = line.partition(": ")
             rules.append(Clause(f"RFC {number} {key}".strip(), what))
     return chapters
