@@ -140,6 +140,7 @@ async def test_a_device_that_goes_takes_everything_with_it() -> None:
                 await ended
             assert raised.value.errno == errno.ENETDOWN
         assert writer.is_closing()
+        await left.until_gone()
 
 
 async def test_many_stacks_live_side_by_side(pair: Pair) -> None:

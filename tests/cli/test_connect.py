@@ -137,6 +137,17 @@ def test_a_signal_resets_the_connection(here: Machine) -> None:
         assert server.stdout.readline() == "ConnectionResetError\n"
 
 
+def test_an_interface_that_is_deleted_ends_it_with_100(here: Machine) -> None:
+    with (
+        here.program("watch", MACHINE[4], "8000") as server,
+        here.popen(*TUNSMITH, "connect", *ends(4)) as client,
+    ):
+        assert server.stdout is not None
+        assert server.stdout.readline() == "connected\n"
+        here.run("ip", "link", "delete", "tun0")
+        assert client.wait(timeout=10) == errno.ENETDOWN == 100
+
+
 def test_nobody_reads_the_output_is_141(here: Machine) -> None:
     with (
         here.program("source", "1000000", MACHINE[4], "8000"),

@@ -134,6 +134,13 @@ def test_an_interface_in_use_is_125_and_one_line(here: Machine) -> None:
         )
 
 
+def test_an_interface_that_is_deleted_ends_it_with_125(here: Machine) -> None:
+    with here.echo("tun0", STACK[4]) as echo:
+        here.run("ip", "link", "delete", "tun0")
+        _, err = echo.communicate(timeout=10)
+        assert (echo.returncode, err) == (125, "tunsmith: tun0 is gone\n")
+
+
 def test_an_address_of_the_machine_is_refused(here: Machine) -> None:
     here.run("ip", "address", "add", "10.7.0.2/32", "dev", "lo")
     with here.popen(*TUNSMITH, "echo", "tun0", "10.7.0.2", "7") as echo:

@@ -66,6 +66,7 @@ class Host:
         interfaces = (interface for nic in nics for interface in nic.interfaces)
         self._own = Addresses(interfaces, self.router.source_for)
         self._demux.serve(self.router, self._own)
+        self._gone: asyncio.Event = asyncio.Event()
         self._state = "new"
 
     # --- life ---
@@ -121,6 +122,10 @@ class Host:
         finally:
             self._pump.on_quiet = None
 
+    async def until_gone(self) -> None:
+        """Wait until a device goes away by itself: its interface is deleted, its other end hangs up."""
+        await self._gone.wait()
+
     async def close(self, linger: float | None = LINGER) -> None:
         """End it all: listeners go, open connections are aborted, those that were closed may have everything
         acknowledged, as long as something is every `linger` seconds (None: as long as TCP itself is patient). Then
@@ -160,7 +165,8 @@ class Host:
 
     def _on_device_lost(self, error: OSError) -> None:
         """The device has gone, and everything with it."""
-        down = os_error(errno.ENETDOWN, f"the device is gone: {error}")
+        down = os_error(errno.ENETDOWN, f"the device is gone ({error.strerror or error})")
+        self._gone.set()
         if self._state == "running":
             self._demux.close(down)
         for transport in list(self._demux.transports):

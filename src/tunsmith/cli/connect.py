@@ -68,8 +68,9 @@ def command(
 
     \b
     Exit code: 0 when both halves were closed in order and all was delivered; otherwise the errno of what ended it:
-    104 connection reset (RST), 111 refused, 110 timed out, 113 or 101 unreachable, 98 ends in use; 2 for a wrong
-    command line; 125 where TUN cannot be used; 130, 143 after SIGINT, SIGTERM; 141 when nobody reads the output.
+    104 connection reset (RST), 111 refused, 110 timed out, 113 or 101 unreachable, 98 ends in use, 100 TUN gone;
+    2 for a wrong command line; 125 where TUN cannot be used; 130, 143 after SIGINT, SIGTERM; 141 when nobody
+    reads the output.
     """
     local, remote = parse_address(laddr, "LADDR"), parse_address(raddr, "RADDR")
     if local.version != remote.version or local.ip == remote.ip:

@@ -12,7 +12,7 @@ import click
 
 from tunsmith.cli.on_link import Interface, parse_address, run_until_signal, say_about
 from tunsmith.cli.reporters import human_size
-from tunsmith.errors import UsageError
+from tunsmith.errors import DeviceError, UsageError
 from tunsmith.wire.ethernet import parse_mac
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ async def serve(
             stack.add_route(f"{'::' if address.version == 6 else '0.0.0.0'}/0", gateway=str(link.here))
         await stack.start_server(echo, str(address.ip), port, limit=CHUNK)
         report.listening(link.name, address, port)
-        await asyncio.get_running_loop().create_future()
+        await stack.until_gone()
+        raise DeviceError(f"{link.name} is gone")
     except asyncio.CancelledError:
         pass
     finally:
