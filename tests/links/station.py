@@ -13,31 +13,36 @@ import select
 import sys
 import time
 from ipaddress import ip_address
+from random import Random
 from typing import Any
 
-from tunsmith.device.base import FRAME_ROOM, read_batch
-from tunsmith.device.tun import TunDevice
+from tunsmith.device.base import FRAME_ROOM, Device, read_batch
+from tunsmith.device.faulty import FaultyDevice
 from tunsmith.errors import LocalError
 from tunsmith.host.tun import open_tap, open_tun
 from tunsmith.stack.events import Datagram, Echo, Event, FlowRequested, PeerClosed, Readable, Writable
 from tunsmith.stack.nic import Nic
 from tunsmith.stack.router import Router
 from tunsmith.stack.tcp.connection import Connection
+from tunsmith.testing.faults import Faults, Link
 
 
 def say(**what: object) -> None:
     print(json.dumps(what), flush=True)
 
 
-def open_nic(wish: dict[str, Any]) -> tuple[TunDevice, Nic]:
-    name = wish.pop("open")
+def open_nic(wish: dict[str, Any]) -> tuple[Device, str, Nic]:
     opener = open_tap if "mac" in wish else open_tun
-    device = opener(name, **wish.pop("device", {}))
+    interface = opener(wish.pop("open"), **wish.pop("device", {}))
+    device: Device = interface
+    if faults := wish.pop("faults", {}):
+        paths = [Link(Faults(Random(seed), ethernet=device.ethernet, **faults)) for seed in range(2)]
+        device = FaultyDevice(interface, paths[0], paths[1])
 
     def on_conflict(address: bytes, mac: bytes) -> None:
         say(conflict=str(ip_address(address)), mac=mac.hex(":"))
 
-    return device, Nic(device, name=name, on_conflict=on_conflict, **wish)
+    return device, interface.name, Nic(device, name=interface.name, on_conflict=on_conflict, **wish)
 
 
 def echo(connection: Connection, now: float) -> None:
@@ -68,12 +73,13 @@ def answer(router: Router, event: Event, now: float) -> None:
 
 def main() -> None:
     wish = json.loads(sys.argv[1])
-    pairs = [open_nic(nic) for nic in wish.pop("nics")]
+    opened = [open_nic(nic) for nic in wish.pop("nics")]
+    pairs = [(device, nic) for device, _, nic in opened]
     routes = wish.pop("routes", [])
     router = Router([nic for _, nic in pairs], clock=time.monotonic, **wish)
     for network, number, gateway in routes:
         router.add_route(network, pairs[number][1], gateway=gateway)
-    say(opened=[device.name for device, _ in pairs])
+    say(opened=[name for _, name, _ in opened])
     sys.stdin.readline()  # the other end is being set up
     router.start()
     settled = False

@@ -92,6 +92,15 @@ def test_super_segments_are_whole_in_both_directions(
         assert counts["bytes"] / counts["packets"] > 4 * 1500
 
 
+@both
+def test_bad_cable(kernel: Namespace, station: Stations, version: int, tmp_path: Path) -> None:
+    faults = {"loss": 0.02, "duplicate": 0.01, "reorder": 0.02, "corrupt": 0.01, "delay": 0.002}
+    ours = station(nics=[NIC | {"faults": faults, "probe": False}])
+    configure(kernel, "tap0", *KERNEL)
+    ours.begin()
+    assert _echoed(kernel, version, os.urandom(1_000_000), tmp_path / "text")
+
+
 def test_nine_thousand_bytes_in_one_frame(kernel: Namespace, station: Stations) -> None:
     ours = station(nics=[NIC | {"device": {"mtu": 9000}, "probe": False}])
     configure(kernel, "tap0", *KERNEL)

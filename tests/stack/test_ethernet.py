@@ -422,7 +422,7 @@ def test_a_lost_checksum_offset_does_not_go_below_zero() -> None:
 # --- addresses of ours ---
 
 
-def test_addresses_are_probed_for_announced_and_then_used__rfc4862_5_4__rfc5227_2_1() -> None:
+def test_addresses_are_probed_for_announced_and_used__rfc4862_5_4__rfc5227_2_1__rfc4861_7_2_6() -> None:
     port = Port(ethernet=True)
     nic = Nic(port, ["10.0.0.1/24", "fd00::1/64"], mac=MAC)
     bench = Bench(nic)

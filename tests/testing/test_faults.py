@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from tunsmith.errors import WireError
 from tunsmith.testing.faults import Faults, Link
 from tunsmith.wire.checksum import ones_sum, partial, pseudo_sum
+from tunsmith.wire.ethernet import build_ethernet
 from tunsmith.wire.ip import IPV4, parse_ip
 from tunsmith.wire.udp import UDP
-from tunsmith.wire.vnet import DATA_VALID, GSO_UDP_L4, NEEDS_CSUM, PLAIN, VNET
+from tunsmith.wire.vnet import DATA_VALID, GSO_UDP_L4, NEEDS_CSUM, PLAIN, VNET, moved
 
 ADDRESSES = b"\x0a\0\0\x01\x0a\0\0\x02"
 
@@ -130,3 +131,14 @@ def test_a_black_hole_takes_what_is_too_long_and_says_nothing() -> None:
     assert len(faults.decide(frame(bytes(1000 - 28)), 0.0)) == 1
     assert faults.decide(frame(bytes(1001 - 28)), 0.0) == []
     assert faults.counts == {"sent": 2, "too_big": 1}
+
+
+def test_ethernet_is_cut_like_ip_and_its_headers_are_never_damaged() -> None:
+    link = build_ethernet(b"\2" * 6, b"\4" * 6, 0x0800)
+    inner = frame(bytes(3000), 1000)
+    faults = Faults(Random(1), corrupt=1.0, ethernet=True, mtu=1100)
+    arrivals = faults.decide(moved(inner, len(link)) + link + inner[10:], 0.0)
+    assert len(arrivals) == 3
+    assert all(packet[10:24] == link and not verifies(packet[:10] + packet[24:]) for _, packet in arrivals)
+    arp = PLAIN + build_ethernet(b"\xff" * 6, b"\4" * 6, 0x0806) + bytes(28)
+    assert [packet for _, packet in faults.decide(arp, 0.0)] == [arp]

@@ -6,11 +6,22 @@ from hypothesis import strategies as st
 
 from tunsmith.errors import WireError
 from tunsmith.wire.checksum import ones_sum, partial, pseudo_sum
+from tunsmith.wire.ethernet import build_ethernet
 from tunsmith.wire.ip import IPV4, IPV6, IpFamily, IpHeader, parse_ip
-from tunsmith.wire.offload import complete_checksum, segment
+from tunsmith.wire.offload import complete_checksum, segment, segment_ethernet
 from tunsmith.wire.tcp import ACK, CWR, FIN, PSH, TCP, TIMESTAMP_LENGTH
 from tunsmith.wire.udp import UDP
-from tunsmith.wire.vnet import DATA_VALID, GSO_ECN, GSO_UDP, GSO_UDP_L4, NEEDS_CSUM, VNET, VNET_HDR_LEN
+from tunsmith.wire.vnet import (
+    DATA_VALID,
+    GSO_ECN,
+    GSO_UDP,
+    GSO_UDP_L4,
+    NEEDS_CSUM,
+    PLAIN,
+    VNET,
+    VNET_HDR_LEN,
+    moved,
+)
 
 SOURCE = {IPV4: b"\x0a\0\0\x01", IPV6: bytes(15) + b"\x01"}
 DESTINATION = {IPV4: b"\xc0\xa8\0\x02", IPV6: b"\xfd" + bytes(14) + b"\x02"}
@@ -195,3 +206,22 @@ def test_random_frames_raise_nothing_but_wire_errors(
     assert frames
     for frame in frames:
         assert len(frame) <= VNET_HDR_LEN + len(packet)
+
+
+@pytest.mark.parametrize("vlan", [0, 7])
+@pytest.mark.parametrize("family", [IPV4, IPV6])
+def test_super_segments_on_ethernet_are_cut_and_each_piece_gets_the_header(
+    family: IpFamily, vlan: int
+) -> None:
+    frame = tcp_frame(family, bytes(range(250)) * 20, 1000, ACK | PSH)
+    link = build_ethernet(b"\2" * 6, b"\4" * 6, 0x0800 if family is IPV4 else 0x86DD, vlan)
+    pieces = segment_ethernet(moved(frame, len(link)) + link + frame[VNET_HDR_LEN:])
+    assert pieces == [piece[:VNET_HDR_LEN] + link + piece[VNET_HDR_LEN:] for piece in segment(frame)]
+    assert len(pieces) == 5
+
+
+def test_other_frames_on_ethernet_are_only_finished() -> None:
+    arp = build_ethernet(b"\xff" * 6, b"\4" * 6, 0x0806) + bytes(28)
+    assert segment_ethernet(PLAIN + arp) == [PLAIN + arp]
+    with pytest.raises(WireError, match="ethernet_short"):
+        segment_ethernet(PLAIN + b"short")

@@ -14,6 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from tunsmith.wire.vnet import ALL_OFFLOADS as ALL_OFFLOADS
+from tunsmith.wire.vnet import CHECKSUM as CHECKSUM
+from tunsmith.wire.vnet import TSO as TSO
+from tunsmith.wire.vnet import TSO_ECN as TSO_ECN
+from tunsmith.wire.vnet import USO as USO
+
 Buffer = bytes | bytearray | memoryview
 
 FRAME_ROOM = 10 + 65535 + 96
@@ -21,19 +27,13 @@ FRAME_ROOM = 10 + 65535 + 96
 BATCH = 64
 """Frames read before others get their turn."""
 
-CHECKSUM, TSO4, TSO6, TSO_ECN, USO4, USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
-"""Offload flags, as TUNSETOFFLOAD counts them: what the device takes and gives unfinished."""
-TSO = CHECKSUM | TSO4 | TSO6
-USO = USO4 | USO6
-ALL_OFFLOADS = TSO | TSO_ECN | USO
-
 
 class Device(Protocol):
     """One packet device."""
 
     offload: int
-    """The flags above that are in force, both ways: frames may be read with work left to do, and must not be
-    written with other work left to do."""
+    """The offload flags of wire/vnet.py that are in force, both ways: frames may be read with such work left to do,
+    and must not be written with any other."""
     mtu: int
     """Bytes of the longest IP packet, super-segments aside."""
     ethernet: bool

@@ -36,7 +36,7 @@ from tunsmith.wire.ethernet import (
     parse_ethernet,
 )
 from tunsmith.wire.ip import IPV6, parse_ip
-from tunsmith.wire.vnet import NEEDS_CSUM, PLAIN, VNET, VNET_HDR_LEN
+from tunsmith.wire.vnet import PLAIN, VNET_HDR_LEN, moved
 
 Deliver = Callable[[memoryview, int, float], None]
 """As Stack.receive_frame."""
@@ -108,7 +108,7 @@ class Station:
             if header.ethertype not in _IP_ETHERTYPES:
                 raise WireError("ethertype")
             skip = header.length
-            vnet = _moved(frame, -skip)
+            vnet = moved(frame, -skip)
             frame = frame[skip:]
             frame[:VNET_HDR_LEN] = vnet
             length -= skip
@@ -201,7 +201,7 @@ class Station:
         """Send an IP frame, whose IP header is in the first part, to the station `mac`."""
         first = parts[0]
         tail = self._tails[ETHERTYPE_IPV6 if first[VNET_HDR_LEN] >> 4 == 6 else ETHERTYPE_IPV4]
-        head = _moved(first, self._shift) + mac + tail
+        head = moved(first, self._shift) + mac + tail
         self._write((head, memoryview(first)[VNET_HDR_LEN:], *parts[1:]))
 
     def _send_arp(
@@ -240,17 +240,3 @@ class Station:
             return
         message = ndp.build_advertisement(address, ndp.ALL_NODES, self.mac, router=self._router)
         self.transmit((PLAIN + message,), group_mac(ndp.ALL_NODES))
-
-
-def _moved(frame: bytes | memoryview, distance: int) -> bytes:
-    """The virtio header of `frame` for a packet whose beginning is `distance` bytes further away."""
-    if not frame[0] and not frame[1]:
-        return PLAIN
-    flags, gso_type, header_length, gso_size, start, offset = VNET.unpack_from(frame)
-    if flags & NEEDS_CSUM:
-        start = max(0, start + distance)
-    elif not gso_type:
-        return VNET.pack(flags, 0, 0, 0, 0, 0)
-    if header_length:
-        header_length = max(0, header_length + distance)
-    return VNET.pack(flags, gso_type, header_length, gso_size, start, offset)

@@ -13,11 +13,9 @@ from tunsmith.stack.output import Parts
 from tunsmith.wire.ethernet import is_group, parse_mac
 from tunsmith.wire.ndp import link_local
 from tunsmith.wire.offload import segment
-from tunsmith.wire.vnet import GSO_UDP_L4
+from tunsmith.wire.vnet import GSO_UDP_L4, TSO, USO
 
 LARGEST_VLAN = 4094
-_TSO = 0x07
-_USO = 0x60
 
 
 class Port(Protocol):
@@ -77,8 +75,8 @@ class Nic:
         )
         self.station: Station | None = None
         """The Ethernet side; the Router's work."""
-        self._cuts_tcp = device.offload & _TSO != _TSO
-        self._cuts_udp = device.offload & _USO != _USO
+        self._cuts_tcp = device.offload & TSO != TSO
+        self._cuts_udp = device.offload & USO != USO
 
     def send(self, next_hop: bytes, parts: Parts, *, forwarded: bool = False) -> None:
         """Send an IP frame, with its IP header in the first part, to a neighbour. What the device cannot do to it

@@ -35,7 +35,7 @@ from tunsmith.stack.stack import ROOM, UDP_PROTOCOL, Stack
 from tunsmith.stack.tcp.timers import NEVER
 from tunsmith.wire.icmp import IcmpError, build_error
 from tunsmith.wire.ip import IPV4, IPV6, IpFamily, is_unicast, parse_ip
-from tunsmith.wire.vnet import PLAIN, VNET_HDR_LEN
+from tunsmith.wire.vnet import PLAIN, TSO, VNET_HDR_LEN
 
 WAYS = 4096
 """Destinations whose way is remembered."""
@@ -43,7 +43,6 @@ LOOPBACK_FRAMES = 1024
 LOOPBACK_DELAY = 1e-6
 """Seconds that a packet to ourselves takes: not none, so that two that answer each other do not stop the world."""
 
-_TSO = 0x07
 _EVERYWHERE = ("0.0.0.0/0", "::/0")
 
 
@@ -84,7 +83,7 @@ class Router:
         config = replace(
             config or StackConfig(),
             mtu=max(nic.mtu for nic in self.nics),
-            offload=self._direct is None or self._direct.device.offload & _TSO == _TSO,
+            offload=self._direct is None or self._direct.device.offload & TSO == TSO,
             any_destination=self._direct is None or self._direct.any_destination,
             addresses=(),
         )

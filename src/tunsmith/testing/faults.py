@@ -16,9 +16,12 @@ from heapq import heappop, heappush
 from random import Random
 
 from tunsmith.wire.checksum import Buffer, finish, ones_sum
+from tunsmith.wire.ethernet import ETHERTYPE_ARP, HEADER_LENGTH
 from tunsmith.wire.ip import IPV4, IPV6
-from tunsmith.wire.offload import complete_checksum, segment
+from tunsmith.wire.offload import complete_checksum, segment, segment_ethernet
 from tunsmith.wire.vnet import VNET_HDR_LEN
+
+_ARP = ETHERTYPE_ARP.to_bytes(2, "big")
 
 
 class Faults:
@@ -32,8 +35,10 @@ class Faults:
     rate, queue: bytes a second through the bottleneck, and bytes that may wait there.
     mtu: longer packets vanish, and nobody says so: a black hole.
 
-    Wires carry packets, so super-segments are cut first, unless `whole`. `counts` tells what happened:
-    sent, lost, too_big, overflowed, marked, duplicated, corrupted, reordered."""
+    Wires carry packets, so super-segments are cut first, unless `whole`. With `ethernet` frames have an Ethernet
+    header, and only IP behind it is damaged: the frame check sequence would tell of the rest.
+
+    `counts` tells what happened: sent, lost, too_big, overflowed, marked, duplicated, corrupted, reordered."""
 
     def __init__(
         self,
@@ -51,7 +56,10 @@ class Faults:
         queue: float = math.inf,
         mtu: float = math.inf,
         whole: bool = False,
+        ethernet: bool = False,
     ) -> None:
+        if mark and ethernet:
+            raise ValueError("packets behind an Ethernet header are not marked")
         self.counts: Counter[str] = Counter()
         self._random = random
         self._loss = loss
@@ -66,13 +74,15 @@ class Faults:
         self._queue = queue
         self._mtu = mtu
         self._whole = whole
+        self._segment = segment_ethernet if ethernet else segment
+        self._head = VNET_HDR_LEN + (HEADER_LENGTH if ethernet else 0)
         self._idle_at = -math.inf
         self._last_arrival = -math.inf
 
     def decide(self, frame: Buffer, now: float) -> list[tuple[float, bytes]]:
         """When (not before `now`) which frames arrive because `frame` was sent at `now`. Raises WireError
         for a super-segment that cannot be cut."""
-        packets = [bytes(frame)] if self._whole else segment(frame)
+        packets = [bytes(frame)] if self._whole else self._segment(frame)
         return [arrival for packet in packets for arrival in self._send(packet, now)]
 
     def _send(self, packet: bytes, now: float) -> list[tuple[float, bytes]]:
@@ -80,7 +90,7 @@ class Faults:
         if self._happens(self._loss):
             self.counts["lost"] += 1
             return []
-        if len(packet) - VNET_HDR_LEN > self._mtu:
+        if len(packet) - self._head > self._mtu:
             self.counts["too_big"] += 1
             return []
         if self._happens(self._mark) and is_ecn_capable(packet):
@@ -119,12 +129,12 @@ class Faults:
         return when
 
     def _damaged(self, packet: bytes) -> bytes:
-        if not self._happens(self._corrupt):
+        if not self._happens(self._corrupt) or packet[self._head - 2 : self._head] == _ARP:
             return packet
         self.counts["corrupted"] += 1
         bits = bytearray(complete_checksum(packet))
         bits[0] = 0  # the virtio flags: nobody vouches for it
-        where = self._random.randrange(VNET_HDR_LEN * 8, len(bits) * 8)
+        where = self._random.randrange(self._head * 8, len(bits) * 8)
         bits[where // 8] ^= 1 << where % 8
         return bytes(bits)
 

@@ -12,6 +12,7 @@ from struct import Struct
 from tunsmith.errors import WireError
 from tunsmith.wire import tcp, udp
 from tunsmith.wire.checksum import Buffer, finish, ones_sum, pseudo_sum
+from tunsmith.wire.ethernet import parse_ethernet
 from tunsmith.wire.ip import IpHeader, parse_ip
 from tunsmith.wire.vnet import (
     GSO_ECN,
@@ -23,6 +24,7 @@ from tunsmith.wire.vnet import (
     PLAIN,
     VNET,
     VNET_HDR_LEN,
+    moved,
 )
 
 _PROTOCOL = {GSO_TCPV4: 6, GSO_TCPV6: 6, GSO_UDP_L4: 17}
@@ -95,6 +97,18 @@ def segment(frame: Buffer) -> list[bytes]:
         _stamp_network(network, ip, index, length)
         frames.append(b"".join((PLAIN, network, transport, piece)))
     return frames
+
+
+def segment_ethernet(frame: Buffer) -> list[bytes]:
+    """As `segment`, for a frame with an Ethernet header, which each piece gets. Raises WireError `ethernet_short`
+    as well."""
+    header = parse_ethernet(frame[VNET_HDR_LEN:])
+    if not frame[1]:
+        return [complete_checksum(frame)]
+    end = VNET_HDR_LEN + header.length
+    link = bytes(frame[VNET_HDR_LEN:end])
+    pieces = segment(moved(frame, -header.length) + bytes(frame[end:]))
+    return [b"".join((PLAIN, link, memoryview(piece)[VNET_HDR_LEN:])) for piece in pieces]
 
 
 def _body(packet: memoryview, ip: IpHeader, protocol: int, begin: int) -> int:
