@@ -59,6 +59,7 @@ def test_an_expected_segment_leaves_open_what_it_does_not_name() -> None:
         ("peer none 5", SegmentLine(0, 5)),
         ("peer SYN 0 mss full", SegmentLine(SYN, 0, mss=0)),
         ("peer SYN 0 options fe04dead", SegmentLine(SYN, 0, raw=b"\xfe\x04\xde\xad")),
+        ("peer SYN 0 ce", SegmentLine(SYN, 0, ecn=3)),
         ("peer icmp too-big mtu 1280 about 5", IcmpLine("too-big", 5, 1280)),
         ("peer icmp too-big mss 1200 about 5", IcmpLine("too-big", 5, mss=1200)),
         ("stack icmp host", IcmpLine("host")),

@@ -46,6 +46,7 @@ the exchange so far:
         ("stack SYN,ACK 0 sackok", "(no sackok)"),
         ("stack SYN,ACK 0 ts 1/2", "(no ts)"),
         ("stack SYN,ACK 0 sack 1:2", "(sack none, not 1:2)"),
+        ("stack SYN,ACK 0 ect", "(not-ect, not ect)"),
         ("stack SYN,ACK 0 no mss", "(mss, which should be absent)"),
         ("stack icmp host", "(no ICMP error, not host)"),
         ("+0.5 stack SYN,ACK 0", "it, too early: at 0.000, not 0.500"),

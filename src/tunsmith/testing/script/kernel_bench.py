@@ -36,6 +36,7 @@ SETTINGS = {
     "syn_retries": "tcp_syn_retries",
     "synack_retries": "tcp_synack_retries",
     "congestion": "tcp_congestion_control",
+    "ecn": "tcp_ecn",
     "rack": "tcp_recovery",
     "tlp": "tcp_early_retrans",
     "dsack": "tcp_dsack",
@@ -50,6 +51,7 @@ SWITCHES = {
     "tcp_syn_retries": "6",
     "tcp_synack_retries": "5",
     "tcp_congestion_control": "reno",
+    "tcp_ecn": "accept",
     "tcp_recovery": "on",
     "tcp_early_retrans": "on",
     "tcp_dsack": "on",
@@ -60,7 +62,7 @@ SWITCHES = {
     "icmp_msgs_per_sec": "100000",
 }
 """How a script finds them if it says nothing."""
-WORDS = {"on": "1", "off": "0"}
+WORDS = {"on": "1", "off": "0", "request": "1", "accept": "2"}
 TAIL_LOSS_PROBES = "3"
 """What is "on" for tcp_early_retrans: 1 is none of it, 3 and 4 are."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tunsmith.testing.script.statements import IcmpLine, SegmentLine
-from tunsmith.testing.script.wire import PORTS, Seen, Wire, flag_names, text, word_of
+from tunsmith.testing.script.wire import ECN_WORDS, PORTS, Seen, Wire, flag_names, text, word_of
 from tunsmith.wire.tcp import ACK, PSH, TcpOptions
 
 
@@ -44,6 +44,8 @@ def _options(line: SegmentLine, seen: Seen, wire: Wire) -> Iterator[str]:
     mss = wire.mss if line.mss == 0 else line.mss
     if mss is not None and options.mss != mss:
         yield f"mss {options.mss}, not {mss}"
+    if line.ecn is not None and seen.ecn != line.ecn:
+        yield f"{ECN_WORDS[seen.ecn]}, not {ECN_WORDS[line.ecn]}"
     if line.scale is not None and options.window_scale != line.scale:
         yield f"wscale {options.window_scale}, not {line.scale}"
     if line.sack_permitted and not options.sack_permitted:
@@ -63,6 +65,7 @@ def _options(line: SegmentLine, seen: Seen, wire: Wire) -> Iterator[str]:
         "sackok": options.sack_permitted,
         "ts": options.timestamp is not None,
         "sack": bool(options.sack),
+        "ect": bool(seen.ecn),
     }
     for name in sorted(line.absent):
         if present[name]:

@@ -15,7 +15,9 @@ LONGEST_TEXT = 65000
 LONGEST_TRAIN = 1000
 ROOM = 40
 """Bytes for the options of a segment."""
-OPTIONS = ("mss", "wscale", "sackok", "ts", "sack")
+OPTIONS = ("mss", "wscale", "sackok", "ts", "sack", "ect")
+ECT0, CE = 2, 3
+"""Codepoints of RFC 3168 §5."""
 
 
 def read_segment(words: Words) -> SegmentLine | IcmpLine:
@@ -119,6 +121,8 @@ FIELDS: dict[str, tuple[str, Callable[[Words], Any]]] = {
     "sack": ("sack", _blocks),
     "options": ("raw", _raw),
     "port": ("port", lambda words: words.integer("port", 65535)),
+    "ect": ("ecn", lambda _: ECT0),
+    "ce": ("ecn", lambda _: CE),
     "other": ("other", _yes),
     "damaged": ("damaged", _yes),
 }

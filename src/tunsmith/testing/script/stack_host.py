@@ -36,7 +36,7 @@ from tunsmith.wire.vnet import VNET_HDR_LEN
 
 PLAIN = StackConfig(timestamps=False, sack=False, window_scaling=False, receive_buffer_limit=0)
 """No options but the MSS, no buffer that grows: a script sees nothing that it did not ask for."""
-WORDS: dict[str, Any] = {"on": True, "off": False, "cubic": "cubic", "reno": "reno"}
+WORDS: dict[str, Any] = {"on": True, "off": False}
 NAMES = frozenset(field.name for field in fields(StackConfig))
 WHOLE = frozenset({"receive_buffer", "send_buffer", "mss", "traffic_class", "ttl"})
 """Options of a connection that are counted, not measured."""
@@ -50,6 +50,9 @@ def configured(settings: dict[str, str], file: str) -> StackConfig:
     for name, word in settings.items():
         if name not in NAMES:
             raise ScriptError(f"{file}: a stack has no setting {name!r}")
+        if isinstance(getattr(PLAIN, name), str):
+            values[name] = word
+            continue
         if word in WORDS:
             values[name] = WORDS[word]
             continue

@@ -67,6 +67,8 @@ class SegmentLine:
     """The option field, literally."""
     port: int | None = None
     """The peer's port, where it is not the usual one."""
+    ecn: int | None = None
+    """Codepoint in the IP header, RFC 3168 §5."""
     other: bool = False
     """Text that differs from the usual at every byte."""
     damaged: bool = False

@@ -21,6 +21,7 @@ ADDRESSES = {
 }
 """The peer's, the stack's."""
 PORTS = (40000, 80)
+ECN_WORDS = ("not-ect", "ect1", "ect", "ce")
 DEFAULT_WINDOW = 65535
 _PERIOD = 251
 _TEXT = bytes(range(_PERIOD)) * 300
@@ -49,6 +50,7 @@ class Seen:
     stamp: tuple[int, int] | None = None
     sack: tuple[tuple[int, int], ...] = ()
     port: int = PORTS[0]
+    ecn: int = 0
     icmp: IcmpError | None = None
 
     def __str__(self) -> str:
@@ -76,6 +78,8 @@ def describe(seen: Seen) -> str:
         words += ["sack", *(f"{left}:{right}" for left, right in seen.sack)]
     if seen.port != PORTS[0]:
         words.append(f"port {seen.port}")
+    if seen.ecn:
+        words.append(ECN_WORDS[seen.ecn])
     return " ".join(words)
 
 
@@ -139,7 +143,8 @@ class Wire:
         total = pseudo_sum(self.peer + self.stack, 6, len(segment)) + ones_sum(segment)
         checksum = finish(total + line.damaged).to_bytes(2, "big")
         segment = segment[:16] + checksum + segment[18:]
-        return self.family.header(self.peer, self.stack, 6, len(segment)) + segment
+        header = self.family.header(self.peer, self.stack, 6, len(segment), traffic_class=line.ecn or 0)
+        return header + segment
 
     def _options(self, line: SegmentLine) -> bytes:
         stamp = None
@@ -185,9 +190,9 @@ class Wire:
         total = pseudo_sum(ip.source + ip.destination, 6, len(payload)) + ones_sum(payload)
         assert total % 0xFFFF == 0, "the stack sent a wrong checksum"
         assert len(packet) <= self.mtu, "the stack sent more than the link carries"
-        return self._decode_segment(payload, at)
+        return self._decode_segment(payload, at, ip.traffic_class & 3)
 
-    def _decode_segment(self, payload: bytes, at: float) -> Seen:
+    def _decode_segment(self, payload: bytes, at: float, ecn: int) -> Seen:
         port, to, seq, ack, offset_flags, window, _, urgent = TCP.unpack_from(payload)
         assert port == self.ports[1], f"the stack sent from port {port}"
         flags = offset_flags & 0xFF
@@ -213,4 +218,5 @@ class Wire:
             stamp,
             tuple((_relative(left, self.isn), _relative(right, self.isn)) for left, right in options.sack),
             PORTS[0] + to - self.ports[0],
+            ecn,
         )
