@@ -65,6 +65,15 @@ def test_the_header_is_checked_even_without_a_udp_checksum() -> None:
     assert stack.drops == {"ip_checksum": 1}
 
 
+def test_checksum_zero_is_allowed_in_ipv6_where_tunnels_are_expected__rfc6935_5() -> None:
+    stack = Stack(StackConfig(zero_checksum_ports=frozenset({53})))
+    stack.receive(udp_packet(IPV6, b"inner", checksum=0), 1.0)
+    assert isinstance(stack.poll_event(), Datagram)
+    stack.receive(udp_packet(IPV6, b"inner", checksum=1), 1.0)
+    assert stack.poll_event() is None
+    assert stack.drops == {"udp_checksum": 1}
+
+
 def test_checksum_zero_is_forbidden_in_ipv6__rfc8200_8_1() -> None:
     stack = Stack()
     assert receive(stack, udp_packet(IPV6, b"query", checksum=0)) == []

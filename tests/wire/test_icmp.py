@@ -58,3 +58,7 @@ def test_codes_that_have_no_name_of_their_own() -> None:
     assert meaning_of(IPV4, 3, 7) is meaning_of(IPV6, 1, 6) is IcmpError.HOST
     assert meaning_of(IPV4, 5, 1) is None
     assert meaning_of(IPV6, 100, 0) is None
+
+
+def test_the_code_of_packet_too_big_means_nothing__rfc4443_3_2() -> None:
+    assert meaning_of(IPV6, 2, 7) is IcmpError.TOO_BIG

@@ -81,9 +81,11 @@ class StackConfig:
     """Flow requests not yet answered, from one source address."""
     connection_limit: int = 65536
     challenge_ack_rate: float = 100.0
-    """Challenge ACKs a second, RFC 5961 §7."""
+    """Challenge ACKs a second, RFC 5961 §7; or up to a quarter more, chosen anew each second."""
     refusal_rate: float = 1000.0
     """ACKs a second that answer empty segments outside a window: keepalives, mostly."""
+    zero_checksum_ports: frozenset[int] = frozenset()
+    """UDP ports where IPv6 datagrams may come without a checksum: tunnels, RFC 6935 §5."""
     icmp_rate: float = 1000.0
     icmp_burst: float = 50.0
     """ICMP errors a second and at once, RFC 1812 §4.3.2.8, RFC 4443 §2.4 f."""

@@ -25,7 +25,7 @@ from tunsmith.stack.listener import Listeners
 from tunsmith.stack.opening import Opening
 from tunsmith.stack.output import Emit, Parts, Segmenting
 from tunsmith.stack.ports import EphemeralPorts, KeyedRandom
-from tunsmith.stack.ratelimit import RateLimit
+from tunsmith.stack.ratelimit import BlurredLimit, RateLimit
 from tunsmith.stack.request import FlowRequest
 from tunsmith.stack.states import Entry, states_of
 from tunsmith.stack.tcp.algorithms import algorithm
@@ -89,11 +89,11 @@ class Stack(Opening):
         self.listeners = Listeners()
         self.cookies = Cookies(config.isn_secret)
         random = config.random or KeyedRandom(config.isn_secret)
+        self.challenges = BlurredLimit(config.challenge_ack_rate, random)
         self.fragment_id = int.from_bytes(random(4), "big")  # RFC 7739 §5.1
         self.ports = EphemeralPorts(*config.ephemeral_ports, config.isn_secret, random)
         self.deadlines = Deadlines()
         self.time_waits = TimeWaitTable(config.time_wait_limit)
-        self.challenges = RateLimit(config.challenge_ack_rate, config.challenge_ack_rate)
         self.refusals = RateLimit(config.refusal_rate, config.refusal_rate)
         self.icmp_errors = RateLimit(config.icmp_rate, config.icmp_burst)
         self.input = Input(self)
@@ -305,11 +305,11 @@ class Stack(Opening):
         self, record: TimeWait, key: bytes, seq: int, flags: int, length: int, now: float
     ) -> None:
         """RST is ignored (RFC 1337), and so is an ACK that agrees with us: its sender may be waiting, too.
-        Anything else is told, at a bounded rate, where we were; a FIN makes us wait anew."""
+        Anything else is told, at a bounded rate, where we were; the FIN again makes us wait anew."""
         agrees = seq == record.rcv_nxt & 0xFFFFFFFF and not length and not flags & (SYN | FIN)
         if flags & RST or agrees or not self.challenges.allow(now):
             return
-        if flags & FIN:
+        if flags & FIN and (seq + length + 1 - record.rcv_nxt) & 0xFFFFFFFF == 0:
             record.until = now + self.config.time_wait
             self.time_waits.add(key, record)
         options = b""
@@ -422,7 +422,11 @@ class Stack(Opening):
             self.drops["udp_length"] += 1
             return
         if not vouched:
-            if family is IPV6 and not checksum:  # RFC 8200 §8.1
+            if (
+                family is IPV6
+                and not checksum  # RFC 8200 §8.1
+                and int.from_bytes(key[-2:], "big") not in self.config.zero_checksum_ports
+            ):
                 self.drops["udp_checksum_missing"] += 1
                 return
             if not self.input.verify(family, frame, start, end if checksum else start, key, UDP_PROTOCOL):

@@ -40,6 +40,8 @@ def meaning_of(family: IpFamily, icmp_type: int, code: int) -> IcmpError | None:
     for error in IcmpError:
         if error.code(family) == (icmp_type, code):
             return error
+    if family is IPV6 and icmp_type == 2:  # whatever its code, RFC 4443 §3.2
+        return IcmpError.TOO_BIG
     if family is IPV4 and icmp_type == 3 and code in (9, 10):
         return IcmpError.PROHIBITED
     return IcmpError.HOST if icmp_type == (3 if family is IPV4 else 1) else None

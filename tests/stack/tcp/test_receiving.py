@@ -782,11 +782,56 @@ def test_options_in_another_order_are_understood() -> None:
 
 
 def test_challenges_are_bounded__rfc5961_7() -> None:
-    other = established(challenge_ack_rate=5.0)
-    assert sum(len(other.send("S", 1)) for _ in range(20)) == 5
+    other = established(challenge_ack_rate=3.0)
+    assert sum(len(other.send("S", 1)) for _ in range(20)) == 3
     assert other.stack.drops["tcp_challenged"] == 20
-    other.now += 0.2
+    other.now += 0.9
+    assert other.send("S", 1) == []
+    other.now += 0.1
     assert len(other.send("S", 1)) == 1
+
+
+def test_nobody_can_count_the_challenges_of_others() -> None:
+    """CVE-2016-5696: with a limit that is known, one's own answers tell how many went elsewhere."""
+    other = established(challenge_ack_rate=100.0)
+    seen = set()
+    for _ in range(20):
+        seen.add(sum(len(other.send("S", 1)) for _ in range(200)))
+        other.now += 1.0
+    assert min(seen) >= 100
+    assert max(seen) <= 125
+    assert len(seen) > 5
+
+
+def test_a_reset_counts_by_its_number_alone_whatever_it_carries__rfc9293_3_10_7_4() -> None:
+    other = established(receive_buffer=100)
+    assert other.send("R", -3, b"overlaps") == []
+    assert other.stack.drops["rst_outside_window"] == 1
+    other.send(".", 1, bytes(100))
+    assert other.connection.receiver.window() == 0
+    other.send("R", 101, b"why")
+    assert other.events()[-1] == f"closed {errno.ECONNRESET}"
+
+
+HALF_A_TURN = (1 << 31) / 1000
+"""Of our timestamp clock, in seconds: 24.8 days."""
+
+
+@pytest.mark.parametrize("flags", [".", "U."])
+def test_a_timestamp_is_not_believed_for_ever__rfc7323_5_5(flags: str) -> None:
+    other = peer(timestamps=True)
+    other.stamp = 1000
+    synack = other.knock()
+    assert synack.options.timestamp is not None
+    other.echo = synack.options.timestamp[0]
+    other.send(".", 1)
+    other.now += HALF_A_TURN - 1.0
+    other.stamp = 999
+    other.send(flags, 1, b"too early")
+    assert other.connection.readable_bytes == 0
+    other.now += 1.0
+    other.send(flags, 1, b"text")
+    assert other.read() == b"text"
 
 
 def test_empty_segments_out_of_the_window_are_answered_at_a_bounded_rate() -> None:

@@ -194,3 +194,12 @@ def test_timestamps_that_we_will_not_take_reopen_nothing() -> None:
     other = waiting()
     other.stamp = 5
     assert [segment.flags for segment in other.send("S", -100)] == ["."]
+
+
+def test_only_the_fin_that_was_there_makes_us_wait_anew() -> None:
+    """A forged one would keep the record for ever."""
+    other = waiting()
+    other.wait(6.0)
+    assert [segment.flags for segment in other.send("F.", 50_000)] == ["."]
+    other.wait(4.0)
+    assert not other.stack.time_waits.records

@@ -79,13 +79,16 @@ class Arriving(Leaving):
             if self.state is State.SYN_SENT:
                 self._on_segment_in_syn_sent(seq32, ack, flags, window, tsval, options, now)
                 return
-            if not self._is_acceptable(seq, ack, flags, tsval, data, now):
+            if not self._is_acceptable(seq, ack, flags, tsval, tsecr, data, now):
                 if self.state not in NOTHING_TO_SETTLE:
                     self._settle(now)
                 return
             data, flags = self._trim(seq, flags, data)
         elif self.timestamps:
-            if (tsval - self.ts_recent) & 0x80000000:  # type: ignore[operator]  # tsval is not None here
+            if (
+                (tsval - self.ts_recent) & 0x80000000  # type: ignore[operator]  # tsval is not None here
+                and not self._is_outdated(tsecr, now)
+            ):
                 self._refuse(len(data), now)
                 return
             if not receiver.unacked:  # RFC 7323 §4.3: the segment that our next ACK answers
@@ -117,7 +120,7 @@ class Arriving(Leaving):
         self._schedule()
 
     def _is_acceptable(
-        self, seq: int, ack: int, flags: int, tsval: int | None, data: memoryview, now: float
+        self, seq: int, ack: int, flags: int, tsval: int | None, tsecr: int, data: memoryview, now: float
     ) -> bool:
         """First to fourth check of RFC 9293 §3.10.7.4, with RFC 5961 and RFC 7323 §5. Returns whether
         the ACK, the text and the FIN of the segment are to be processed."""
@@ -127,10 +130,11 @@ class Arriving(Leaving):
             and tsval is not None
             and bool((tsval - self.ts_recent) & 0x80000000)
             and not flags & RST
+            and not self._is_outdated(tsecr, now)
         )
         length = len(data) + bool(flags & SYN) + bool(flags & FIN)
         edge = max(receiver.rcv_adv, receiver.rcv_nxt)
-        if length:
+        if length and not flags & RST:
             inside = seq < edge and seq + length > receiver.rcv_nxt
         else:
             inside = receiver.rcv_nxt <= seq <= edge
@@ -176,6 +180,11 @@ class Arriving(Leaving):
         if tsval is not None and seq <= receiver.rcv_nxt - receiver.unacked:  # RFC 7323 §4.3
             self.ts_recent = tsval
         return True
+
+    def _is_outdated(self, tsecr: int, now: float) -> bool:
+        """Whether the timestamp that we remember of the peer is half a turn of the clock old, RFC 7323 §5.5: so old
+        is what it echoes, then, which is the last that it heard of us."""
+        return bool(tsecr and (self.ts_now(now) - tsecr) & 0x80000000)
 
     def _refuse(self, length: int, now: float) -> None:
         """An unacceptable segment: say what we expect, RFC 9293 §3.10.7.4 first. At a bounded rate for those
