@@ -82,7 +82,7 @@ class Conversation:
 
     def _segment(self, kind: int) -> None:
         source, connection = self.source, self.connection
-        flags = source.take() & 0x3F
+        flags = source.take()
         near_seq = near_ack = 0
         if connection is not None:
             near_seq = connection.receiver.rcv_nxt - 0xFFFFF000
@@ -93,6 +93,7 @@ class Conversation:
             length=0 if kind & 2 else source.take(2) % 3000,
             ack=near_ack + self._offset() if flags & ACK else None,
             window=Range(*[source.take(2)] * 2) if kind & 4 else None,
+            ecn=(0, 2, 3)[kind % 3],
             mss=source.take(2) if kind & 8 else None,
             scale=source.take() % 16 if kind & 16 and flags & SYN else None,
             sack_permitted=bool(flags & SYN),

@@ -16,8 +16,12 @@ from tunsmith.stack.stack import Stack
 from tunsmith.testing.script.parser import ScriptError
 from tunsmith.testing.script.parser import parse as parse_script
 from tunsmith.wire import dns, http_connect, socks5
+from tunsmith.wire.arp import build_arp, parse_arp
 from tunsmith.wire.dns_stream import Deframer
-from tunsmith.wire.ip import parse_ip
+from tunsmith.wire.ethernet import ETHERTYPE_ARP, ETHERTYPE_IPV6, parse_ethernet
+from tunsmith.wire.fragments import fragment
+from tunsmith.wire.ip import IPV4, parse_ip
+from tunsmith.wire.ndp import parse_ndp
 from tunsmith.wire.offload import complete_checksum, segment
 from tunsmith.wire.tcp import build_options, parse_options
 from tunsmith.wire.vnet import DATA_VALID, VNET
@@ -42,6 +46,30 @@ def super_segments(data: bytes) -> None:
     complete_checksum(data)
     for piece in segment(data):
         assert segment(piece) == [piece]
+
+
+def ethernet_frame(data: bytes) -> None:
+    """What a frame carries, as far as the link itself looks into it."""
+    header = parse_ethernet(data)
+    payload = data[header.length :]
+    if header.ethertype == ETHERTYPE_ARP:
+        arp = parse_arp(payload)
+        assert build_arp(arp) == payload[: len(build_arp(arp))]
+    elif header.ethertype == ETHERTYPE_IPV6:
+        ip = parse_ip(payload)
+        parse_ndp(ip, payload[ip.header_length : ip.total_length], vouched=True)
+
+
+def fragments(data: bytes) -> None:
+    """A packet is cut, behind two bytes that say how small."""
+    packet = data[2:]
+    header = parse_ip(packet)
+    if header.family is not IPV4:
+        return
+    mtu = max(68, int.from_bytes(data[:2], "big"))
+    for piece in fragment(packet[: header.total_length], header, mtu):
+        assert len(piece) <= mtu
+        parse_ip(piece)
 
 
 def dns_message(data: bytes) -> None:
@@ -115,6 +143,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "ip_header": ip_header,
     "tcp_options": tcp_options,
     "super_segments": super_segments,
+    "ethernet_frame": ethernet_frame,
+    "fragments": fragments,
     "dns_message": dns_message,
     "dns_stream": dns_stream,
     "http_response": http_response,
