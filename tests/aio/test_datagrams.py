@@ -181,3 +181,34 @@ async def test_a_stack_that_ends_ends_its_endpoints() -> None:
         endpoint = stack.open_datagram_endpoint()
     with pytest.raises(ConnectionAbortedError):
         await endpoint.receive()
+
+
+async def test_iteration_raises_what_a_connected_endpoint_is_told(pair: Pair) -> None:
+    client = pair[0].open_datagram_endpoint(remote=(RIGHT[4], 9))
+    client.send(b"?")
+    with pytest.raises(ConnectionRefusedError):
+        await anext(client)
+
+
+async def test_a_protocol_is_told_what_cannot_be_sent(pair: Pair) -> None:
+    class Deaf(asyncio.DatagramProtocol):
+        error: Exception | None = None
+
+        def error_received(self, exc: Exception) -> None:
+            self.error = exc
+
+    transport, protocol = await pair[0].create_datagram_endpoint(Deaf)
+    assert transport.get_protocol() is protocol
+    transport.sendto(bytes(70_000), (RIGHT[4], 9))
+    assert isinstance(protocol.error, OSError)
+    assert protocol.error.errno == errno.EMSGSIZE
+    transport.close()
+    transport.sendto(b"not any more", (RIGHT[4], 9))
+
+
+async def test_without_addresses_there_is_nowhere_to_listen() -> None:
+    near, _ = tunsmith.MemoryDevice.pair()
+    async with tunsmith.Stack(near, []) as stack:
+        with pytest.raises(OSError, match="assign") as raised:
+            stack.open_datagram_endpoint()
+        assert raised.value.errno == errno.EADDRNOTAVAIL

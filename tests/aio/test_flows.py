@@ -7,9 +7,16 @@ import errno
 
 import pytest
 
+import tunsmith
 from tests.aio.pair import ELSEWHERE, LEFT, RIGHT, Pair, two_stacks
+from tunsmith.aio.flows import PATIENCE
 from tunsmith.stack.config import StackConfig
+from tunsmith.stack.tcp.segments import bare_segment
+from tunsmith.testing.clock import ManualClock
 from tunsmith.wire.icmp import IcmpError
+from tunsmith.wire.ip import IPV4
+from tunsmith.wire.tcp import RST
+from tunsmith.wire.vnet import VNET_HDR_LEN
 
 families = pytest.mark.parametrize("family", [4, 6])
 
@@ -122,3 +129,48 @@ async def test_more_than_the_backlog_are_ignored_and_counted(pair: Pair) -> None
         for task in opening:
             task.cancel()
         assert len(await asyncio.gather(*opening, return_exceptions=True)) == 5
+
+
+async def test_flows_that_nobody_answers_are_forgotten_in_time() -> None:
+    near, far = tunsmith.MemoryDevice.pair()
+    clock = ManualClock()
+    left = tunsmith.Stack(near, [f"{LEFT[4]}/24"])
+    right = tunsmith.Stack(far, [f"{RIGHT[4]}/24"], clock=clock)
+    left.start()
+    right.start()
+    try:
+        flows = right.listen_any(backlog=1)
+        first = asyncio.create_task(left.open_connection(ELSEWHERE[4], 443))
+        forgotten = await anext(flows)
+        assert RIGHT[4] not in repr(forgotten)
+        assert ELSEWHERE[4] in repr(forgotten)
+        clock.advance(PATIENCE)
+        second = asyncio.create_task(left.open_connection(ELSEWHERE[4], 444))
+        assert (await anext(flows)).destination == (ELSEWHERE[4], 444)
+        with pytest.raises(ConnectionAbortedError):
+            await forgotten.accept()
+        for task in (first, second):
+            task.cancel()
+        flows.close()
+        flows.close()
+    finally:
+        await left.close(linger=0)
+        await right.close(linger=0)
+
+
+async def test_flows_whose_client_gave_up_are_passed_over(pair: Pair) -> None:
+    left, right = pair
+    async with right.listen_any() as flows:
+        pure = left.pure.connect(bytes((10, 7, 0, 1)), 1000, bytes((203, 0, 113, 5)), 443, 0.0)
+        await left.ping(RIGHT[4])
+        (request,) = right.pure.requests.values()
+        reset = bare_segment(IPV4, request.key, request.isn + 1, 0, RST)
+        right.pure.receive(reset[VNET_HDR_LEN:], 0.0, vnet=reset[:VNET_HDR_LEN])
+        pure.abort(0.0)
+        opening = asyncio.create_task(left.open_connection(ELSEWHERE[4], 444))
+        flow = await anext(aiter(flows))
+        assert flow.destination == (ELSEWHERE[4], 444)
+        assert not flow.cancelled
+        flow.refuse()
+        with pytest.raises(ConnectionRefusedError):
+            await opening

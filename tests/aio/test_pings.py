@@ -5,8 +5,11 @@ import errno
 
 import pytest
 
-from tests.aio.pair import ELSEWHERE, NOBODY, RIGHT, Pair
+from tests.aio.pair import ELSEWHERE, NOBODY, RIGHT, Pair, two_stacks
+from tunsmith.aio.pings import AT_ONCE
+from tunsmith.stack.events import Echo
 from tunsmith.wire.icmp import IcmpError
+from tunsmith.wire.ip import IPV4
 
 families = pytest.mark.parametrize("family", [4, 6])
 
@@ -31,6 +34,7 @@ async def test_a_program_answers_instead(pair: Pair, family: int) -> None:
         with pytest.raises(TimeoutError):
             await left.ping(RIGHT[family], timeout=0.01, ttl=17)
         request = await anext(endpoint)
+        assert RIGHT[family] in repr(request)
         assert (request.destination, request.ttl, len(request.data)) == (RIGHT[family], 17, 56)
         with pytest.raises(OSError, match="in use"):
             right.open_ping_endpoint()
@@ -69,3 +73,30 @@ async def test_pings_beyond_the_queue_are_lost_and_counted(pair: Pair) -> None:
             with pytest.raises(TimeoutError):
                 await left.ping(RIGHT[4], timeout=0.001)
         assert endpoint.lost == 2
+
+
+async def test_pings_under_way_are_bounded(pair: Pair) -> None:
+    left, _ = pair
+    under_way = [asyncio.create_task(left.ping(NOBODY[4], timeout=None)) for _ in range(AT_ONCE)]
+    await asyncio.sleep(0)
+    with pytest.raises(OSError, match="wait for an answer") as raised:
+        await left.ping(NOBODY[4])
+    assert raised.value.errno == errno.ENOBUFS
+    for task in under_way:
+        task.cancel()
+    await asyncio.gather(*under_way, return_exceptions=True)
+    assert await left.ping(RIGHT[4])
+
+
+async def test_answers_to_nobodys_pings_are_ignored(pair: Pair) -> None:
+    left, right = pair
+    echo = Echo(IPV4, bytes((10, 7, 0, 1)), bytes((10, 7, 0, 2)), 1, 2, 64, b"")
+    right.pure.send_echo_reply(echo)
+    assert await left.ping(RIGHT[4])
+
+
+async def test_an_endpoint_ends_with_its_stack() -> None:
+    async with two_stacks() as (left, _):
+        endpoint = left.open_ping_endpoint()
+        await left.close()
+        assert [request async for request in endpoint] == []

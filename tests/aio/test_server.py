@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+import tunsmith
 from tests.aio.pair import NOBODY, RIGHT, Pair, two_stacks
 from tunsmith.stack.config import StackConfig
 
@@ -92,6 +93,16 @@ async def test_serve_forever_is_until_cancelled(pair: Pair) -> None:
     assert not server.is_serving()
 
 
+async def test_closing_ends_serve_forever(pair: Pair) -> None:
+    server = await pair[1].start_server(hang_up, RIGHT[4], 80)
+    await server.start_serving()
+    forever = asyncio.create_task(server.serve_forever())
+    await asyncio.sleep(0)
+    server.close()
+    with pytest.raises(asyncio.CancelledError):
+        await forever
+
+
 async def test_wait_closed_waits_for_connections(pair: Pair) -> None:
     left, right = pair
     async with await right.start_server(lambda *_: None, RIGHT[4], 80) as server:
@@ -144,3 +155,11 @@ async def test_a_factory_that_raises_costs_one_connection(pair: Pair) -> None:
     with pytest.raises(ConnectionResetError):
         await writer.wait_closed()
     assert isinstance(told[0]["exception"], LookupError)
+
+
+async def test_a_host_without_addresses_cannot_serve() -> None:
+    near, _ = tunsmith.MemoryDevice.pair()
+    async with tunsmith.Stack(near, ["10.7.0.2"]) as stack:
+        with pytest.raises(OSError, match="assign") as raised:
+            await stack.start_server(hang_up, "::", 80)
+        assert raised.value.errno == errno.EADDRNOTAVAIL

@@ -89,6 +89,8 @@ class Addresses:
                 found.append(address)
             else:
                 raise os_error(errno.EADDRNOTAVAIL, f"{host} is no address of this stack")
+        if not found:
+            raise os_error(errno.EADDRNOTAVAIL, f"this stack has no address for {hosts or 'anybody'}")
         return list(dict.fromkeys(found))
 
     def source_for(self, destination: bytes) -> bytes:

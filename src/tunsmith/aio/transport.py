@@ -76,11 +76,6 @@ class Transport(_FlowControlMixin):
         """`connection` is being opened; this is its handler."""
         self._connection = connection
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the handshake has been completed."""
-        return self._opened
-
     # --- the stack's side: ConnectionHandler ---
 
     def on_established(self, connection: Connection) -> None:

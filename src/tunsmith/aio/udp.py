@@ -53,8 +53,6 @@ class DatagramPorts:
     ) -> DatagramPort:
         """A port at `addresses` (None: any); `port` 0 is a free one, or with any address all ports. Nothing arrives
         before it is opened. Raises OSError EADDRINUSE, EADDRNOTAVAIL."""
-        if not addresses:
-            raise os_error(errno.EADDRNOTAVAIL)
         if not port and addresses[0] is not None:
             port = self._free_port(addresses)
         places = [(address, port) for address in addresses]
