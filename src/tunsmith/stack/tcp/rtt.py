@@ -25,6 +25,10 @@ class RttEstimator:
 
     def on_sample(self, rtt: float) -> None:
         """Fold in the RTT of a segment that was never retransmitted (Karn, RFC 6298 §3)."""
+        if rtt < self.shortest:
+            if rtt < 0.0:  # an owner who reads his clock twice may tell us the later time first
+                rtt = 0.0
+            self.shortest = rtt
         srtt = self.srtt
         if srtt is None:  # RFC 6298 (2.2)
             self.srtt = srtt = rtt
@@ -33,8 +37,6 @@ class RttEstimator:
             error = rtt - srtt
             self.rttvar += ((error if error > 0 else -error) - self.rttvar) / 4
             self.srtt = srtt = srtt + error / 8
-        if rtt < self.shortest:
-            self.shortest = rtt
         rto = srtt + 4 * self.rttvar
         self.rto = rto = self.min_rto if rto < self.min_rto else min(rto, self.max_rto)
         if self.probing and srtt + srtt < rto:
