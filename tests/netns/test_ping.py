@@ -15,6 +15,7 @@ from tunsmith.config import Network
 
 GATEWAY = {4: str(Network().gateway), 6: str(Network().gateway6)}
 PING = ("ping", "-n", "-c1", "-W5")
+"""Of several (-c), ping waits for the last answers only twice as long as for those before, unless told to (-w)."""
 
 pytestmark = [
     pytest.mark.netns,
@@ -56,7 +57,7 @@ def offender_of(done: Done) -> str:
 
 
 def test_a_host_answers_with_what_it_was_sent(caller: Caller, version: int) -> None:
-    done = caller.run(*PING, "-c3", "-i0.05", "-s", "333", "-p", "a5", SERVER[version])
+    done = caller.run(*PING, "-w20", "-c3", "-i0.05", "-s", "333", "-p", "a5", SERVER[version])
     assert done.returncode == 0
     assert "3 received" in done.stdout
     assert "wrong" not in done.stdout
@@ -113,20 +114,20 @@ def test_pings_leave_by_the_pinned_interface(caller: Caller, version: int) -> No
         return int(shown[0]["stats64"]["rx"]["packets"])
 
     before = received("rc0"), received("rc1")
-    done = caller.run(*PING, "-c20", "-i0.01", SERVER[version], options=["--interface", "c1"])
+    done = caller.run(*PING, "-w20", "-c20", "-i0.01", SERVER[version], options=["--interface", "c1"])
     assert "20 received" in done.stdout
     assert received("rc1") - before[1] >= 20 > received("rc0") - before[0]
 
 
 def test_root_needs_no_sysctl(forbidding: Caller, version: int) -> None:
     forbidding.user = 0
-    assert "2 received" in forbidding.run(*PING, "-c2", "-i0.05", SERVER[version]).stdout
+    assert "2 received" in forbidding.run(*PING, "-w20", "-c2", "-i0.05", SERVER[version]).stdout
     done = forbidding.run(*PING, "-t", "2", SERVER[version])
     assert offender_of(done) == ROUTER[version]
 
 
 def test_others_need_only_a_ping_program_that_may(forbidding: Caller, version: int) -> None:
-    done = forbidding.run(*PING, "-c2", "-i0.05", "-s", "333", "-p", "a5", SERVER[version])
+    done = forbidding.run(*PING, "-w20", "-c2", "-i0.05", "-s", "333", "-p", "a5", SERVER[version])
     assert "2 received" in done.stdout
     assert "wrong" not in done.stdout
     assert ttl_of(done) == ttl_of(forbidding.plain(*PING, SERVER[version])) - 1
