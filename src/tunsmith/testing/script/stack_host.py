@@ -24,7 +24,7 @@ from tunsmith.stack.stack import Stack
 from tunsmith.stack.tcp.connection import Connection
 from tunsmith.stack.tcp.policy import Keepalive
 from tunsmith.stack.tcp.state import State
-from tunsmith.stack.tcp.timers import DELAYED_ACK, LINGER, NEVER, PERSIST, RETRANSMIT
+from tunsmith.stack.tcp.timers import DELAYED_ACK, LINGER, NEVER, PERSIST, RACK, RETRANSMIT
 from tunsmith.testing.clock import ManualClock
 from tunsmith.testing.script.host import CallFailed
 from tunsmith.testing.script.parser import ScriptError
@@ -40,7 +40,14 @@ WORDS: dict[str, Any] = {"on": True, "off": False}
 NAMES = frozenset(field.name for field in fields(StackConfig))
 WHOLE = frozenset({"receive_buffer", "send_buffer", "mss", "traffic_class", "ttl"})
 """Options of a connection that are counted, not measured."""
-TIMERS = {"retransmit": RETRANSMIT, "persist": PERSIST, "delayed-ack": DELAYED_ACK, "linger": LINGER}
+BACKLOG = 5
+TIMERS = {
+    "retransmit": RETRANSMIT,
+    "persist": PERSIST,
+    "delayed-ack": DELAYED_ACK,
+    "linger": LINGER,
+    "rack": RACK,
+}
 TOLD = {Established: "established", Readable: "readable", Writable: "writable", PeerClosed: "fin"}
 
 
@@ -116,7 +123,8 @@ class StackHost:
 
     def _events(self) -> None:
         for opening in () if self._listener is None else self._listener.opening:
-            self._take(opening)
+            if opening.source[1] == PORTS[0]:
+                self._take(opening)
         while (event := self.stack.poll_event()) is not None:
             if isinstance(event, FlowRequested):
                 self._on_request(event.request)
@@ -163,7 +171,8 @@ class StackHost:
         if "held" in line.arguments:
             self._holding = True
         else:
-            self._listener = self.stack.listen(self.wire.stack, PORTS[1])
+            backlog = int(line.arguments[1]) if line.arguments else BACKLOG
+            self._listener = self.stack.listen(self.wire.stack, PORTS[1], backlog=backlog)
 
     def _answer(self, line: OwnerLine) -> None:
         request, now = self._asked(), self.clock()
@@ -191,14 +200,18 @@ class StackHost:
             raise CallFailed(f"{taken} bytes were taken")
 
     def _set(self, line: OwnerLine) -> None:
-        name, *words = line.arguments
-        numbers = [WORDS[word] if word in WORDS else float(word) for word in words]
-        if name == "keepalive":
-            value: Any = Keepalive(numbers[0], numbers[1], int(numbers[2]))
-        else:
-            value = int(numbers[0]) if name in WHOLE else numbers[0]
         connection = self._of()
-        connection.set_options(replace(connection.options, **{name: value}), self.clock())
+        try:
+            name, *words = line.arguments
+            numbers = [WORDS[word] if word in WORDS else float(word) for word in words]
+            if name == "keepalive":
+                value: Any = Keepalive(numbers[0], numbers[1], int(numbers[2]))
+            else:
+                value = int(numbers[0]) if name in WHOLE else numbers[0]
+            options = replace(connection.options, **{name: value})
+        except (ValueError, IndexError, TypeError) as error:
+            raise CallFailed(f"a connection has no such option: {error}") from None
+        connection.set_options(options, self.clock())
 
     def _read(self, line: OwnerLine) -> None:
         number = line.number or 0
@@ -275,6 +288,7 @@ VALUES: dict[str, Callable[[StackHost], float | str]] = {
     "rto": lambda host: host._of().sender.rtt.rto,
     "srtt": lambda host: host._of().sender.rtt.srtt or 0.0,
     "rttvar": lambda host: host._of().sender.rtt.rttvar,
+    "retransmits": lambda host: host._of().sender.retransmits,
     "unacknowledged": lambda host: host._of().unacknowledged,
     "readable": lambda host: host._of().readable_bytes,
     "space": lambda host: host._of().space,
