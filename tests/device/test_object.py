@@ -75,6 +75,13 @@ def test_the_end_is_told_after_what_came_before_it() -> None:
         assert device.lost == 1
 
 
+def test_a_closed_device_may_still_be_told_of_the_end() -> None:
+    device = ObjectDevice(print)
+    device.close()
+    device.end()
+    assert not device.deliver(PACKET)
+
+
 def test_other_threads_deliver_and_nothing_is_overlooked() -> None:
     with closing(ObjectDevice(print, limit=1 << 20)) as device:
         threads = [

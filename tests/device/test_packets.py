@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import closing
 
@@ -65,6 +66,14 @@ def test_the_end_of_a_connection_is_the_end() -> None:
         other.close()
         with pytest.raises(OSError, match="the other end is gone"):
             _read(device)
+
+
+def test_the_end_of_what_is_no_socket_is_the_end() -> None:
+    with (
+        closing(PacketDevice(os.open("/dev/null", os.O_RDWR))) as device,
+        pytest.raises(OSError, match="gone"),
+    ):
+        _read(device)
 
 
 def test_what_a_full_socket_does_not_take_is_counted() -> None:

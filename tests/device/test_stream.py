@@ -130,6 +130,18 @@ def test_what_came_before_the_end_is_read_before_it_is_told() -> None:
         assert device.lost == 1
 
 
+def test_what_waits_for_somebody_who_leaves_is_forgotten() -> None:
+    device, other = _pair()
+    with closing(device):
+        while not device.lost:
+            device.write((PLAIN, bytes(60_000)))
+        other.close()
+        with pytest.raises(OSError, match=r"the other end is gone|reset"):
+            _read(device)
+        with pytest.raises(OSError, match=r"the other end is gone|reset"):
+            _read(device)
+
+
 def test_closing_returns_every_descriptor() -> None:
     before = len(os.listdir("/proc/self/fd"))
     device, other = _pair()

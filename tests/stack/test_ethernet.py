@@ -112,6 +112,25 @@ def test_frames_that_are_not_for_us_are_counted(options: dict[str, object], reas
     assert (tap.stack.poll_event(), tap.stack.drops) == (None, {reason: 1})
 
 
+@both
+def test_packet_for_one_in_a_frame_for_all_is_dropped__rfc1122_3_3_6__rfc1812_5_3_4(version: int) -> None:
+    tap = Tap()
+    tap.datagram(version, to=BROADCAST)
+    assert (tap.stack.poll_event(), tap.stack.drops) == (None, {"ethernet_group": 1})
+
+
+@pytest.mark.parametrize("address", ["255.255.255.255", "10.0.0.255", "224.0.0.251", "ff02::fb"])
+def test_packet_for_a_group_in_a_frame_for_all_is_taken(address: str) -> None:
+    tap = Tap()
+    version = 6 if ":" in address else 4
+    family = FAMILY[version]
+    head = family.header(PEER[version], packed(address), 17, 12)
+    vouched = VNET.pack(NEEDS_CSUM, 0, 0, 0, 14 + len(head), 6)
+    packet = head + UDP.pack(9, 7, 12, 0) + b"data"
+    tap.receive_ethernet(tap.nic, ETHERTYPE[version], packet, to=group_mac(packed(address)), vnet=vouched)
+    assert isinstance(tap.stack.poll_event(), Datagram)
+
+
 def test_station_on_a_vlan_takes_and_sends_its_tag() -> None:
     tap = Tap(vlan=7)
     tap.datagram(4, vlan=7)

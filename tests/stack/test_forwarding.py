@@ -172,6 +172,12 @@ def test_martians_stay_where_they_are__rfc1812_5_3_7(source: str, destination: s
     assert two.stack.drops == {"forward_martian": 1}
 
 
+def test_directed_broadcasts_stay_where_they_are__rfc2644() -> None:
+    two = Two(forwarding=True)
+    two.receive(two.left, udp("10.1.0.9", "10.2.255.255"))
+    assert (two.right_port.take(), two.stack.drops) == ([], {"forward_broadcast": 1})
+
+
 @families
 def test_no_error_about_an_error__rfc1812_4_3_2_7(family: IpFamily) -> None:
     two = Two(forwarding=True)

@@ -242,6 +242,27 @@ def test_single_tun_may_take_any_destination() -> None:
     assert not bench.stack.config.offload
 
 
+@pytest.mark.parametrize("nics", [1, 2])
+def test_taking_any_destination_can_be_switched(nics: int) -> None:
+    bench = Bench(*[Nic(Port(), [f"10.{number}.0.1/16"]) for number in range(nics)])
+    nic = bench.router.nics[0]
+    for wanted in (True, False, True):
+        bench.router.take_any(wanted)
+        bench.receive(nic, udp("10.0.0.9", "192.0.2.2"))
+        assert isinstance(bench.stack.poll_event(), Datagram) == wanted
+    bench.router.take_any(False)
+    bench.receive(nic, udp("10.0.0.9", "10.0.0.1"))
+    assert isinstance(bench.stack.poll_event(), Datagram)
+
+
+def test_duplicates_are_known() -> None:
+    tap = Nic(Port(ethernet=True), ["10.0.0.1/24", "10.0.0.2/24"], mac=MAC)
+    bench = Bench(tap, Nic(Port(), ["10.1.0.1/24"]))
+    assert tap.station is not None
+    tap.station.addresses.on_claim(packed("10.0.0.2"), PEER_MAC, bench.clock())
+    assert bench.router.duplicates == [packed("10.0.0.2")]
+
+
 # --- to ourselves ---
 
 

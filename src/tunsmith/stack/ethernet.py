@@ -35,7 +35,7 @@ from tunsmith.wire.ethernet import (
     is_group,
     parse_ethernet,
 )
-from tunsmith.wire.ip import IPV6, parse_ip
+from tunsmith.wire.ip import IPV6, is_unicast, parse_ip
 from tunsmith.wire.vnet import PLAIN, VNET_HDR_LEN, moved
 
 Deliver = Callable[[memoryview, int, float], None]
@@ -51,7 +51,8 @@ _IP_ETHERTYPES = frozenset({ETHERTYPE_IPV4, ETHERTYPE_IPV6})
 class Station:
     """One station with the address `mac`. `source_for(neighbour)` chooses the address that questions come from.
 
-    Counts what it drops: `ethernet_short`, `ethernet_other` (not for us), `ethernet_source`, `ethertype`,
+    Counts what it drops: `ethernet_short`, `ethernet_other` (not for us), `ethernet_source`, `ethernet_group` (one
+    host's packet in everybody's frame), `ethertype`,
     `vlan`, `ndp_ignored`, and the words of parse_arp and parse_ndp."""
 
     def __init__(
@@ -112,19 +113,20 @@ class Station:
             frame = frame[skip:]
             frame[:VNET_HDR_LEN] = vnet
             length -= skip
-            if (
-                header.ethertype == ETHERTYPE_IPV6
-                and frame[_NEXT_HEADER] == IPV6.icmp
-                and length > _ICMP_TYPE
-            ):
-                kind = frame[_ICMP_TYPE]
-                if ndp.ROUTER_SOLICITATION <= kind <= ndp.REDIRECT:
-                    self._receive_ndp(frame[:length], header.source, now)
-                    return
+            if header.destination != self.mac and not self._is_for_group(frame):
+                raise WireError("ethernet_group")
+            if header.ethertype == ETHERTYPE_IPV6 and _is_ndp(frame, length):
+                self._receive_ndp(frame[:length], header.source, now)
+                return
         except WireError as error:
             self._drops[error.reason] += 1
             return
         self._deliver(frame, length, now)
+
+    def _is_for_group(self, frame: memoryview) -> bool:
+        """Whether what everybody gets is meant for more than one: RFC 1122 §3.3.6, RFC 1812 §5.3.4."""
+        destination = bytes(frame[26:30] if frame[VNET_HDR_LEN] >> 4 == 4 else frame[34:50])
+        return not is_unicast(destination) or destination in self.broadcasts
 
     def _receive_arp(self, message: Arp, now: float) -> None:
         """RFC 826, and RFC 5227 §2.1.1 for those who claim or probe for what is ours."""
@@ -240,3 +242,10 @@ class Station:
             return
         message = ndp.build_advertisement(address, ndp.ALL_NODES, self.mac, router=self._router)
         self.transmit((PLAIN + message,), group_mac(ndp.ALL_NODES))
+
+
+def _is_ndp(frame: memoryview, length: int) -> bool:
+    """Whether an IPv6 packet is router or neighbour discovery."""
+    if frame[_NEXT_HEADER] != IPV6.icmp or length <= _ICMP_TYPE:
+        return False
+    return ndp.ROUTER_SOLICITATION <= frame[_ICMP_TYPE] <= ndp.REDIRECT

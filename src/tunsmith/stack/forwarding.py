@@ -25,7 +25,8 @@ _DONT_FRAGMENT = 0x40
 
 
 class Forwarder:
-    """The forwarding side of `router`. Counts what it does not forward: `forward_martian`, `forward_ttl`,
+    """The forwarding side of `router`. Counts what it does not forward: `forward_martian`, `forward_broadcast`,
+    `forward_ttl`,
     `forward_too_big`, `no_route`, and the words of parse_ip and segment."""
 
     __slots__ = ("_router",)
@@ -47,6 +48,8 @@ class Forwarder:
         router = self._router
         if not (_travels(header.source) and _travels(header.destination)):
             raise WireError("forward_martian")
+        if router.is_broadcast(header.destination):  # RFC 2644
+            raise WireError("forward_broadcast")
         if header.ttl <= 1:
             self.complain(header, packet, IcmpError.TIME_EXCEEDED, now)
             raise WireError("forward_ttl")

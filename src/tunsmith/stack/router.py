@@ -193,6 +193,10 @@ class Router:
         ours = [address for address in self._usable if len(address) == family.address_length]
         return next((address for address in ours if address[:1] != b"\xfe"), ours[0] if ours else None)
 
+    def is_broadcast(self, destination: bytes) -> bool:
+        """Whether `destination` is everybody on one of our networks."""
+        return any(destination in nic.broadcasts for nic in self.nics)
+
     def way(self, destination: bytes) -> tuple[Way, bytes] | None:
         """The NIC that leads to `destination` and the next hop there; None where no route does."""
         way = self._ways.get(destination)
