@@ -13,9 +13,17 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.sim.transfer import V4, V6, text
 from tunsmith.errors import LocalError
@@ -402,9 +410,8 @@ class Conversation(RuleBasedStateMachine):
 
 EXAMPLES = os.environ.get("STATE_MODEL_EXAMPLES")
 """So many at random instead of the few that are always the same."""
-TestConversation = Conversation.TestCase
-TestConversation.settings = settings(
-    max_examples=int(EXAMPLES or 60),
+PROFILE = settings(
+    max_examples=int(EXAMPLES or 100),
     stateful_step_count=40,
     deadline=None,
     derandomize=EXAMPLES is None,
@@ -412,3 +419,12 @@ TestConversation.settings = settings(
     phases=[phase for phase in Phase if phase is not Phase.explain],
     suppress_health_check=list(HealthCheck),
 )
+
+
+def test_what_one_end_writes_the_other_reads() -> None:
+    run_state_machine_as_test(Conversation, settings=PROFILE)
+
+
+@pytest.mark.slow
+def test_what_one_end_writes_the_other_reads_at_length() -> None:
+    run_state_machine_as_test(Conversation, settings=settings(PROFILE, max_examples=1500))

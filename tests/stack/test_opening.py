@@ -100,6 +100,46 @@ def test_who_accepts_late_is_told_everything() -> None:
     assert connection.read(10, other.now) == b"l"
 
 
+class Hearing:
+    """Takes all text, and hangs up when it is told to."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.heard = b""
+        self.ended = False
+
+    def on_established(self, connection: Connection) -> None:
+        if not self.patience:
+            connection.abort(1000.0)
+
+    def on_data(self, connection: Connection, data: memoryview) -> int:
+        self.heard += data
+        if len(self.heard) >= self.patience:
+            connection.abort(1000.0)
+        return len(data)
+
+    def on_writable(self, connection: Connection) -> None: ...
+
+    def on_fin(self, connection: Connection) -> None:
+        self.ended = True
+
+    def on_closed(self, connection: Connection, error: int) -> None: ...
+
+
+@pytest.mark.parametrize(("patience", "heard"), [(0, 0), (5000, 5000), (7000, 7000), (10_000, 8000)])
+def test_who_accepts_may_take_all_or_hang_up_at_any_moment(patience: int, heard: int) -> None:
+    other, listener = listening()
+    handshake(other)
+    for at in range(0, 8000, 1000):
+        other.send(".", 1 + at, bytes(1000), ack=1)
+    other.send("F.", 8001, ack=1)
+    owner = Hearing(patience)
+    connection = listener.accept(owner, other.now)
+    assert connection is not None
+    assert len(owner.heard) >= heard
+    assert connection.connected is owner.ended is (patience > 8000)
+
+
 @pytest.mark.parametrize(
     ("places", "taker"),
     [

@@ -213,7 +213,7 @@ class Connection(Readiness):
         self.handler = handler
         handler.on_established(self)
         ready = self.receiver.ready
-        while ready and self.handler is handler:
+        while ready and self.state is not CLOSED:
             data = memoryview(ready[0])
             taken = handler.on_data(self, data)
             self.read(taken, now)

@@ -176,8 +176,7 @@ class Policy:
         """The earliest of the limits has come."""
         if self._fin_wait_2_at <= now:
             self._fin_wait_2_at = NEVER
-            if connection.state is State.FIN_WAIT_2:
-                connection.end(0, now)
+            connection.end(0, now)
         if self._linger_at <= now:
             self._linger_at = NEVER
             if connection.state in FIN_UNACKNOWLEDGED:
