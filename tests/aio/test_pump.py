@@ -20,7 +20,7 @@ async def test_time_stands_still_during_a_turn__rfc7323_5() -> None:
         if len(seen) == 3:
             done.set()
 
-    pump = Pump(lambda: next(clock), lambda error: None)
+    pump = Pump(lambda: next(clock), lambda error: None, lambda: None)
     pump.start(stack, [(near, receive)])
     for _ in range(3):
         far.write((bytes(60),))

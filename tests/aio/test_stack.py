@@ -143,6 +143,49 @@ async def test_a_device_that_goes_takes_everything_with_it() -> None:
         await left.until_gone()
 
 
+async def test_a_device_that_goes_while_closing_ends_the_wait() -> None:
+    near, far = tunsmith.MemoryDevice.pair()
+    device = Mortal(near)
+    async with tunsmith.Stack(far, [f"{RIGHT[4]}/24"]) as right:
+        await right.start_server(lambda *_: None, None, 80)
+        left = tunsmith.Stack(device, [f"{LEFT[4]}/24"])
+        left.start()
+        _, writer = await left.open_connection(RIGHT[4], 80)
+        right.pure.addresses = frozenset()  # it hears nothing any more
+        writer.write(b"?")
+        writer.close()
+        closing = asyncio.create_task(left.close(linger=None))
+        await asyncio.sleep(0)
+        device.gone = True
+        far.write((bytes(60),))
+        await closing
+        await right.close(linger=0)
+
+
+async def test_one_device_of_two_may_go() -> None:
+    near, far = tunsmith.MemoryDevice.pair()
+    other, wire = tunsmith.MemoryDevice.pair()
+    mortal = Mortal(other)
+    nics = [tunsmith.Nic(near, [f"{LEFT[4]}/24"]), tunsmith.Nic(mortal, ["10.8.0.1/24"])]
+    async with tunsmith.Stack(nics) as left, tunsmith.Stack(far, [f"{RIGHT[4]}/24"]) as right:
+        mortal.gone = True
+        wire.write((bytes(60),))
+        assert await left.ping(RIGHT[4])
+        await right.ping(LEFT[4])
+        assert left.drops["device_lost"] == 1
+
+
+async def test_closing_ends_the_wait_for_addresses() -> None:
+    near, _ = tunsmith.MemoryDevice.pair(ethernet=True)
+    stack = tunsmith.Stack(near, [f"{LEFT[4]}/24"])
+    stack.start()
+    settling = asyncio.create_task(stack.settle())
+    await asyncio.sleep(0)
+    await stack.close()
+    with pytest.raises(ConnectionAbortedError):
+        await settling
+
+
 async def test_many_stacks_live_side_by_side(pair: Pair) -> None:
     async with two_stacks() as other:
         for left, right in (pair, other):

@@ -184,6 +184,18 @@ async def test_local_end_is_chosen(pair: Pair, family: int) -> None:
     writer.close()
 
 
+@families
+async def test_local_address_alone_is_with_any_port(pair: Pair, family: int) -> None:
+    left, right = pair
+    await right.start_server(echo, RIGHT[family], 7)
+    _, writer = await left.open_connection(RIGHT[family], 7, local=LEFT[family])
+    assert writer.get_extra_info("sockname")[0] == LEFT[family]
+    writer.close()
+    with pytest.raises(OSError, match="not an address of this stack") as raised:
+        await left.open_connection(RIGHT[family], 7, local=ELSEWHERE[family])
+    assert raised.value.errno == errno.EADDRNOTAVAIL
+
+
 async def test_random_ports_differ__rfc6056_3_3(pair: Pair) -> None:
     left, right = pair
     await right.start_server(echo, RIGHT[4], 7)

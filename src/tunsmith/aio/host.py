@@ -51,7 +51,7 @@ class Host:
         else:
             nics = [Nic(device, addresses, mac=mac or (random_mac() if device.ethernet else None))]
         self._devices = [cast("Device", nic.device) for nic in nics]
-        self._pump = Pump(clock, self._on_device_lost)
+        self._pump = Pump(clock, self._on_device_lost, self._on_quiet)
         self._demux = Demultiplexer(self._pump.now)
         self.router = Router(
             nics,
@@ -66,7 +66,9 @@ class Host:
         interfaces = (interface for nic in nics for interface in nic.interfaces)
         self._own = Addresses(interfaces, self.router.source_for)
         self._demux.serve(self.router, self._own)
-        self._gone: asyncio.Event = asyncio.Event()
+        self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._gone = asyncio.Event()
+        self._lost = 0
         self._state = "new"
 
     # --- life ---
@@ -108,22 +110,21 @@ class Host:
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that packets or timers bring about."""
-        if condition():
-            return
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not condition():
+            entry = condition, asyncio.get_running_loop().create_future()
+            self._waiting.append(entry)
+            try:
+                await entry[1]
+            finally:
+                self._waiting.remove(entry)
 
-        def look() -> None:
-            if condition() and not done.done():
+    def _on_quiet(self) -> None:
+        for condition, done in self._waiting:
+            if not done.done() and condition():
                 done.set_result(None)
 
-        self._pump.on_quiet = look
-        try:
-            await done
-        finally:
-            self._pump.on_quiet = None
-
     async def until_gone(self) -> None:
-        """Wait until a device goes away by itself: its interface is deleted, its other end hangs up."""
+        """Wait until the last device goes away by itself: its interface is deleted, its other end hangs up."""
         await self._gone.wait()
 
     async def close(self, linger: float | None = LINGER) -> None:
@@ -143,6 +144,9 @@ class Host:
 
     async def _wind_up(self, linger: float | None) -> None:
         self._demux.close()
+        for _, done in self._waiting:
+            if not done.done():
+                done.set_exception(os_error(errno.ECONNABORTED, "the stack is closed"))
         for transport in list(self._demux.transports):
             if not transport.is_closing():
                 transport.abort(os_error(errno.ECONNABORTED, "the stack is closed"))
@@ -164,13 +168,19 @@ class Host:
         return sum(connection.unacknowledged for connection in self.pure.connections.values())
 
     def _on_device_lost(self, error: OSError) -> None:
-        """The device has gone, and everything with it."""
+        """A device has gone; with the last one everything else."""
+        self.pure.drops["device_lost"] += 1
+        self._lost += 1
+        if self._lost < len(self._devices):
+            return
         down = os_error(errno.ENETDOWN, f"the device is gone ({error.strerror or error})")
-        self._gone.set()
         if self._state == "running":
             self._demux.close(down)
         for transport in list(self._demux.transports):
             transport.abort(down)
+        for connection in list(self.pure.connections.values()):  # whose transports were done with them
+            connection.abort(self._pump.now())
+        self._gone.set()
 
     def _running(self) -> Demultiplexer:
         if self._state != "running":

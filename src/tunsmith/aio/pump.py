@@ -22,18 +22,23 @@ Receive = Callable[[memoryview, int, float], None]
 
 
 class Pump:
-    """Between devices and a stack, from `start` to `stop`. `on_lost(error)` is called when a device has gone;
-    `on_quiet()`, where set, after every turn."""
+    """Between devices and a stack, from `start` to `stop`. `on_lost(error)` is called when a device has gone,
+    `on_quiet()` after every turn."""
 
-    def __init__(self, clock: Callable[[], float], on_lost: Callable[[OSError], None]) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        on_lost: Callable[[OSError], None],
+        on_quiet: Callable[[], None],
+    ) -> None:
         self._clock = clock
         self._turn: float | None = None
         self._on_lost = on_lost
+        self._on_quiet = on_quiet
         self._buffer = memoryview(bytearray(FRAME_ROOM))
         self._wake_at = float("inf")
         self._timer: asyncio.TimerHandle | None = None
         self._watched: set[int] = set()
-        self.on_quiet: Callable[[], None] | None = None
 
     def now(self) -> float:
         """The time, which stands still during a turn."""
@@ -84,8 +89,7 @@ class Pump:
             self._loop.remove_reader(fd)
             self._watched.discard(fd)
             self._on_lost(lost)
-        if self.on_quiet is not None:
-            self.on_quiet()
+        self._on_quiet()
 
     def _wake(self, due: float) -> None:
         """The stack's earliest deadline may have moved to `due`."""
@@ -105,5 +109,4 @@ class Pump:
             due = self._stack.next_deadline()
             if due is not None:
                 self._wake(due)
-        if self.on_quiet is not None:
-            self.on_quiet()
+        self._on_quiet()

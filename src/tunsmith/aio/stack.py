@@ -58,7 +58,7 @@ class Stack(Host):
         host: str,
         port: int,
         *,
-        local: HostPort | None = None,
+        local: HostPort | str | None = None,
         timeout: float | None = None,
         ssl: Context = None,
         server_hostname: str | None = None,
@@ -88,17 +88,17 @@ class Stack(Host):
         host: str,
         port: int,
         *,
-        local: HostPort | None = None,
+        local: HostPort | str | None = None,
         timeout: float | None = None,
         ssl: Context = None,
         server_hostname: str | None = None,
     ) -> tuple[asyncio.Transport, P]:
         """A connection to `host` with a protocol of the caller's; a BufferedProtocol gets its text with one copy.
 
-        `local` is where it comes from: an address of ours, while somebody listens to any address any, and a port; by
-        default what suits. `timeout` bounds the handshakes, in seconds. With `ssl`, a context or True, the connection
-        is TLS to `server_hostname`, by default `host`. Raises ConnectionRefusedError, TimeoutError (nobody answered),
-        OSError EHOSTUNREACH, EADDRINUSE and their kin, ssl.SSLError."""
+        `local` is where it comes from: an address of ours (any, while somebody listens to any address) and perhaps a
+        port; by default what suits. `timeout` bounds the handshakes, in seconds. With `ssl`, a context or True, the
+        connection is TLS to `server_hostname`, by default `host`. Raises ConnectionRefusedError, TimeoutError
+        (nobody answered), OSError EHOSTUNREACH, EADDRINUSE and their kin, ssl.SSLError."""
         demux = self._running()
         destination = pack(host), check_port(port)
         source = self._source(destination[0], local)
@@ -140,9 +140,11 @@ class Stack(Host):
             raise
         return tls._app_transport, tls._app_protocol  # type: ignore[return-value]  # as the event loop does it
 
-    def _source(self, destination: bytes, local: HostPort | None) -> tuple[bytes, int]:
+    def _source(self, destination: bytes, local: HostPort | str | None) -> tuple[bytes, int]:
         if local is None:
             return self._own.source_for(destination), 0
+        if isinstance(local, str):
+            local = local, 0
         source = pack(local[0])
         if len(source) != len(destination):
             raise os_error(errno.EAFNOSUPPORT, f"from {local[0]} to {unpack(destination)}")
