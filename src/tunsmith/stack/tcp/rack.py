@@ -94,9 +94,11 @@ class Rack:
         sent_at, end = self._sent_at, self._end
         patience = self._rtt + window
         for record in records:
-            if record.marks & (SACKED | LOST) or record.sent_at > sent_at:
+            if record.marks & (SACKED | LOST):
                 continue
-            if record.sent_at == sent_at and record.end >= end:
+            if record.sent_at > sent_at or (record.sent_at == sent_at and record.end >= end):
+                if not record.marks:
+                    break  # and so did all behind it
                 continue
             remaining = record.sent_at + patience - now
             if remaining <= 0:

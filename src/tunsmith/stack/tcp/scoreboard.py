@@ -6,7 +6,8 @@ path without loss there is one record for each super-segment, and nobody looks a
 
 A record is in exactly one of three conditions: in the network, `SACKED`, or `LOST`. Sending it again puts it
 back into the network, with RETRANSMITTED to say that an ACK for it is ambiguous. Bytes in the network, what
-RFC 6675 calls pipe, are therefore all in flight but `sacked` and `lost`.
+RFC 6675 calls pipe, are therefore all in flight but `sacked` and `lost`. SACKed neighbours become one record, so
+that there are hardly more of them than holes, however large the window.
 """
 
 from __future__ import annotations
@@ -43,6 +44,23 @@ class Sent:
         return self.end - self.start
 
 
+class Arrived(Sent):
+    """A stretch that is SACKed. Its bytes are kept, as they were sent: the peer may take its word back."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(self, record: Sent) -> None:
+        super().__init__(record.start, record.end, b"", record.fin, record.sent_at)
+        self.marks = SACKED
+        self.pieces = [record.data]
+
+    def take(self, record: Sent) -> None:
+        """Take in what follows."""
+        self.pieces += record.pieces if isinstance(record, Arrived) else [record.data]
+        self.end = record.end
+        self.fin = record.fin
+
+
 class Scoreboard:
     """The marks on `records`, which cover [snd_una, snd_nxt) without gaps. All quantities are bytes."""
 
@@ -53,7 +71,7 @@ class Scoreboard:
         self.sacked = 0
         self.lost = 0
         self.pieces = 0
-        """Records that are SACKED."""
+        """Transmissions that are SACKED."""
         self.highest = highest
         """The end of the highest record ever acknowledged or SACKed."""
         self._told: dict[int, int] = {}
@@ -78,17 +96,29 @@ class Scoreboard:
         records = self.records
         delivered = []
         while records and records[0].start < ack:
-            if records[0].end > ack:
-                self.split(0, ack)
-            record = records.popleft()
-            if record.marks & SACKED:
-                self.sacked -= len(record)
-                self.pieces -= 1
+            record = records[0]
+            if isinstance(record, Arrived):
+                self._acknowledge_sacked(record, ack)
                 continue
+            if record.end > ack:
+                self.split(0, ack)
+            records.popleft()
             if record.marks & LOST:
                 self.lost -= len(record)
             delivered.append(record)
         return delivered
+
+    def _acknowledge_sacked(self, record: Arrived, ack: int) -> None:
+        """The first record, which is SACKed, or the beginning of it."""
+        if record.end <= ack:
+            self.sacked -= len(record)
+            self.pieces -= len(record.pieces)
+            self.records.popleft()
+            return
+        self.sacked -= ack - record.start
+        self.pieces -= len(record.pieces) - 1
+        record.pieces = [memoryview(b"".join(record.pieces))[ack - record.start :]]
+        record.start = ack
 
     def sack(self, blocks: list[tuple[int, int]]) -> list[Sent]:
         """Mark what `blocks` cover; returns the records that were not marked before. The blocks lie within
@@ -108,23 +138,40 @@ class Scoreboard:
             record = records[index]
             if record.start >= end:
                 break
-            if not record.marks & SACKED:
-                if record.start < start:
-                    self.split(index, start)
-                    index += 1
-                    continue
-                if record.end > end:
-                    self.split(index, end)
-                if record.marks & LOST:
-                    self.lost -= len(record)
-                record.marks = record.marks & ~LOST | SACKED
-                self.sacked += len(record)
-                self.pieces += 1
-                delivered.append(record)
+            if record.marks & SACKED:
+                index += 1
+                continue
+            if record.start < start:
+                self.split(index, start)
+                index += 1
+                continue
+            if record.end > end:
+                self.split(index, end)
+            if record.marks & LOST:
+                self.lost -= len(record)
+            self.sacked += len(record)
+            self.pieces += 1
+            delivered.append(record)
+            index = self._arrive(index)
+
+    def _arrive(self, index: int) -> int:
+        """Make the record at `index` a SACKed one, together with its neighbours that are. Returns the next index."""
+        records = self.records
+        record = records[index]
+        run = records[index - 1] if index else record
+        if isinstance(run, Arrived):
+            run.take(record)
+            del records[index]
+        else:
+            records[index] = run = Arrived(record)
             index += 1
+        if index < len(records) and records[index].marks & SACKED:
+            run.take(records[index])
+            del records[index]
+        return index
 
     def split(self, index: int, position: int) -> None:
-        """Cut the record at `index` in two at `position`, which lies inside it."""
+        """Cut the record at `index`, which is not SACKed, in two at `position`, which lies inside it."""
         record = self.records[index]
         length = position - record.start
         view = memoryview(record.data)
@@ -134,8 +181,6 @@ class Scoreboard:
         record.data = view[:length]
         record.fin = False
         self.records.insert(index + 1, rest)
-        if record.marks & SACKED:
-            self.pieces += 1
 
     def join(self, index: int, most: int) -> None:
         """Let the lost record at `index` take in lost ones behind it, as long as it has no more than `most` bytes."""
@@ -165,9 +210,9 @@ class Scoreboard:
         """IsLost of RFC 6675 §4: lost is what has `pieces` SACKed above it, or more bytes than one segment less."""
         above = found = 0
         for record in reversed(self.records):
-            if record.marks & SACKED:
+            if isinstance(record, Arrived):
                 above += len(record)
-                found += 1
+                found += len(record.pieces)
             elif not record.marks and (found >= pieces or above > (pieces - 1) * mss):
                 self.lose(record)
 
@@ -198,8 +243,11 @@ class Scoreboard:
 
     def forget(self) -> None:
         """Forget all SACKs."""
-        for record in self.records:
-            record.marks &= ~SACKED
+        records = self.records
+        for index, record in enumerate(records):
+            if isinstance(record, Arrived):
+                data = b"".join(record.pieces)
+                records[index] = Sent(record.start, record.end, data, record.fin, record.sent_at)
         self.sacked = self.pieces = 0
         self._told = {}
 
