@@ -23,6 +23,8 @@ ROOT = FOLDER.parents[1]
 CAPTURES = ROOT / ".artifacts" / "scripts"
 SCRIPTS = {str(path.relative_to(FOLDER).with_suffix("")): path for path in sorted(FOLDER.rglob("*.script"))}
 FOR_LINUX = [path for path in SCRIPTS.values() if "\nkernel\n" in path.read_text()]
+ATTEMPTS = 3
+"""In real time a busy machine may be late; what fails each time is no accident."""
 BENCHES = 8
 """Linux is waited for most of the time, so several of its namespaces are at work at once."""
 
@@ -46,9 +48,12 @@ def test_there_are_scripts_for_linux() -> None:
 @pytest.mark.netns
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare(1)")
 def test_scripts_on_linux() -> None:
-    failed = _failures([FOR_LINUX[number::BENCHES] for number in range(BENCHES)])
-    if failed:  # in real time a busy machine may be late; twice is no accident
-        failed = _failures([list(failed)])
+    parts = [FOR_LINUX[number::BENCHES] for number in range(BENCHES)]
+    for _ in range(ATTEMPTS):
+        failed = _failures(parts)
+        if not failed:
+            break
+        parts = [list(failed)]
     assert not failed, "\n\n".join(failed.values())
 
 

@@ -29,7 +29,7 @@ GIVEN = {
     + "peer SYN 0 mss 1000 sackok\nstack SYN,ACK 0 ack 1 sackok\npeer ACK 1 ack 1\ncheck state ESTABLISHED\n",
     "ESTABLISHED-SACK-100MS": _LISTEN
     + "peer SYN 0 mss 1000 sackok\nstack SYN,ACK 0 ack 1 sackok\n+0.1 peer ACK 1 ack 1\n"
-    + "check state ESTABLISHED, srtt 0.1..0.15\n",
+    + "check state ESTABLISHED, srtt 0.1\n",
     "ESTABLISHED-TIMESTAMPS": _LISTEN
     + "peer SYN 0 mss 1012 ts 100/0\nstack SYN,ACK 0 ack 1 ts 0/100\n"
     + "peer ACK 1 ack 1 ts 100/0\ncheck state ESTABLISHED\n",

@@ -26,6 +26,9 @@ from tunsmith.testing.script.statements import (
 from tunsmith.testing.script.wire import Seen
 from tunsmith.wire import pcapng
 
+TIMES = ("srtt", "rttvar", "rto", "timer.")
+"""Names of values in seconds."""
+
 
 class ScriptFailure(AssertionError):
     """The host did not do what the script says."""
@@ -144,7 +147,8 @@ class Runner:
             if value is None:
                 continue
             if isinstance(wanted, Range) and not isinstance(value, str):
-                holds = value in wanted
+                slack = self.host.slack if name.startswith(TIMES) else 0.0
+                holds = wanted.low - slack - 1e-9 <= value <= wanted.high + slack + 1e-9
             else:
                 holds = value == str(wanted)
             if not holds:
