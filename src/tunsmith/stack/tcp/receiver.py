@@ -7,7 +7,6 @@ right edge promised to the peer, only grows (RFC 9293 §3.8.6), and grows in use
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from tunsmith.stack.tcp.islands import Edges, Islands
@@ -42,7 +41,7 @@ class Receiver:
         self.limit = limit
         self.mss = 536
         self.deliver = deliver
-        self.ready: deque[Data] = deque()
+        self.ready: list[Data] = []
         self.ready_bytes = 0
         self.islands: Islands | None = None
         """What waits behind a hole; there only as long as something does."""
@@ -140,10 +139,10 @@ class Receiver:
                 left -= len(parts[-1])
             return b"".join(parts)
         while left:
-            data = self.ready.popleft()
+            data = self.ready.pop(0)
             if len(data) > left:
                 view = memoryview(data)
-                self.ready.appendleft(view[left:])
+                self.ready.insert(0, view[left:])
                 data = view[:left]
             parts.append(data)
             left -= len(data)

@@ -13,7 +13,6 @@ that there are hardly more of them than holes, however large the window.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from operator import attrgetter
 
 from tunsmith.wire.seq import widen
@@ -66,7 +65,7 @@ class Scoreboard:
 
     __slots__ = ("_told", "highest", "lost", "pieces", "records", "sacked")
 
-    def __init__(self, records: deque[Sent], highest: int) -> None:
+    def __init__(self, records: list[Sent], highest: int) -> None:
         self.records = records
         self.sacked = 0
         self.lost = 0
@@ -102,7 +101,7 @@ class Scoreboard:
                 continue
             if record.end > ack:
                 self.split(0, ack)
-            records.popleft()
+            del records[0]
             if record.marks & LOST:
                 self.lost -= len(record)
             delivered.append(record)
@@ -113,7 +112,7 @@ class Scoreboard:
         if record.end <= ack:
             self.sacked -= len(record)
             self.pieces -= len(record.pieces)
-            self.records.popleft()
+            del self.records[0]
             return
         self.sacked -= ack - record.start
         self.pieces -= len(record.pieces) - 1

@@ -10,7 +10,6 @@ the first sign of loss the sender is `troubled`, and ACKs and timers go to recov
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -86,9 +85,9 @@ class Sender:
         """Whether a small segment may leave while others are in flight; never while `corked`."""
         self.corked = False
         self.sack_ok = False
-        self.queue: deque[Data] = deque()
+        self.queue: list[Data] = []
         self.queued = 0
-        self.inflight: deque[Sent] = deque()
+        self.inflight: list[Sent] = []
         self.fin_queued = self.fin_sent = False
         self.troubled = False
         """Whether `recovery` is at work; otherwise nothing is SACKed, lost or sent again."""
@@ -207,7 +206,7 @@ class Sender:
                 queue[0] = view[length:]
                 data = view[:length]
             else:
-                queue.popleft()
+                del queue[0]
             self.queued -= length
             self.transmit(data, length, now)
         if self.fin_queued and not self.fin_sent and not queue and self.snd_wnd:
@@ -223,7 +222,7 @@ class Sender:
         if len(data) < len(view):
             self.queue[0] = view[len(data) :]
         else:
-            self.queue.popleft()
+            del self.queue[0]
         self.queued -= len(data)
         self.transmit(data, len(data), now)
         return True
@@ -264,15 +263,16 @@ class Sender:
         self.snd_una = ack
         inflight = self.inflight
         sent_at = NEVER
-        while inflight:
-            record = inflight[0]
+        covered = 0
+        for record in inflight:
             if record.end > ack:
                 if record.start < ack:
                     record.data = memoryview(record.data)[ack - record.start :]
                     record.start = ack
                 break
-            inflight.popleft()
+            covered += 1
             sent_at = record.sent_at
+        del inflight[:covered]
         if ack > self.snd_nxt:
             self.skip_unsent(ack)
         rtt = self.rtt
@@ -292,9 +292,9 @@ class Sender:
         surplus = ack - self.snd_nxt
         self.snd_nxt = ack
         if self.queue:
-            view = memoryview(self.queue.popleft())[surplus:]
+            view = memoryview(self.queue.pop(0))[surplus:]
             if view:
-                self.queue.appendleft(view)
+                self.queue.insert(0, view)
             self.queued -= surplus
         else:
             self.fin_sent = True
