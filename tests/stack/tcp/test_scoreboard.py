@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +12,7 @@ TEXT = bytes(range(100))
 
 def board(*lengths: int) -> Scoreboard:
     """Transmissions of `lengths`, from position 0 on; the last carries a FIN."""
-    records: deque[Sent] = deque()
+    records: list[Sent] = []
     start = 0
     for number, length in enumerate(lengths):
         end = start + length
