@@ -103,6 +103,7 @@ class Conversation(RuleBasedStateMachine):
                         "receive_buffer": st.sampled_from([300, 3000, 65535, 300_000]),
                         "send_buffer": st.sampled_from([300, 5000, 1 << 20]),
                         "no_delay": st.booleans(),
+                        "ecn": st.sampled_from(["off", "accept", "request"]),
                         "path_mtu_discovery": st.sampled_from([True, True, False]),
                     }
                 )

@@ -51,13 +51,14 @@ def test_a_cookie_gets_old() -> None:
     assert COOKIES.check(KEY, 1, cookie, LIFETIME) is None
 
 
-@given(clock=words, scale=st.none() | st.integers(0, 14), sack=st.booleans(), tsval=words)
+@given(clock=words, scale=st.none() | st.integers(0, 14), sack=st.booleans(), ecn=st.booleans(), tsval=words)
 def test_the_timestamp_carries_the_rest_and_is_not_ahead_of_its_time(
-    clock: int, scale: int | None, sack: bool, tsval: int
+    clock: int, scale: int | None, sack: bool, ecn: bool, tsval: int
 ) -> None:
-    stamp = stamp_of(TcpOptions(window_scale=scale, sack_permitted=sack), clock)
+    stamp = stamp_of(TcpOptions(window_scale=scale, sack_permitted=sack, ecn=ecn), clock)
     assert clock - 64 < stamp <= clock
     options = options_of(1460, tsval, stamp & 0xFFFFFFFF)
+    assert options.ecn is ecn
     assert (options.window_scale, options.sack_permitted, options.timestamp[0]) == (scale, sack, tsval)  # type: ignore[index]
 
 
@@ -106,6 +107,19 @@ def test_a_cookie_keeps_no_state_and_opens_a_connection_with_all_options(family:
     assert (answer.seq, answer.ack, answer.data) == (1, 5, b"answer")
     assert answer.options.timestamp is not None
     assert answer.options.timestamp[0] - other.echo < 64
+
+
+@pytest.mark.parametrize("willing", ["accept", "off"])
+def test_a_cookie_remembers_ecn__rfc3168_6_1_1(willing: str) -> None:
+    other, listener = under_attack(FAMILIES[0], ecn=willing)
+    (synack,) = other.send("SEW", 0, options=FULL)
+    assert set(synack.flags) == set("S.E" if willing == "accept" else "S.")
+    assert synack.options.timestamp is not None
+    other.ack, other.stamp, other.echo = 1, 501, synack.options.timestamp[0] | 32
+    other.send(".", 1)
+    connection = listener.accept(None, other.now)
+    assert connection is not None
+    assert (connection.ecn is not None) is (willing == "accept")
 
 
 @both

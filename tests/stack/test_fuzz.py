@@ -13,6 +13,7 @@ from tests.stack.tcp.peer import Peer
 from tunsmith.stack.config import StackConfig
 from tunsmith.stack.events import FlowRequested
 from tunsmith.stack.stack import Stack
+from tunsmith.stack.tcp.policy import Keepalive, Options
 from tunsmith.wire.checksum import finish, ones_sum, pseudo_sum
 from tunsmith.wire.icmp import IcmpError, build_error
 from tunsmith.wire.ip import IPV4, IPV6
@@ -27,6 +28,13 @@ CONFIG = StackConfig(
     connection_limit=64,
     time_wait=5.0,
     time_wait_limit=32,
+)
+
+OPTIONS = (
+    Options(),
+    Options(keepalive=Keepalive(0.1, 0.1, 3), ttl=3),
+    Options(user_timeout=1.0, linger=0.5, mss=100),
+    Options(cork=True, nodelay=False, path_mtu_discovery=False, fin_wait_2=0.1),
 )
 
 
@@ -136,7 +144,9 @@ def act(stack: Stack, random: Random, now: float) -> None:
             case 3:
                 connection.read(1000, now)
             case 4 if not connection.sender.fin_queued:
-                connection.send(bytes(random.randrange(5000)), now)
+                connection.send(bytes(random.randrange(5000)), now, more=random.random() < 0.2)
+            case 5:
+                connection.set_options(random.choice(OPTIONS), now)
 
 
 def bounded(stack: Stack) -> None:
@@ -157,6 +167,7 @@ def bounded(stack: Stack) -> None:
 def storm(seed: int, packets: int) -> Stack:
     random = Random(seed)
     stack = Stack(CONFIG)
+    listener = stack.listen(None, 80, backlog=2) if seed % 2 else None
     now = 1000.0
     for number in range(packets):
         now += random.choice([0.0, 0.0, 0.001, 0.05, 1.0])
@@ -166,6 +177,8 @@ def storm(seed: int, packets: int) -> Stack:
             vnet = VNET.pack(*(random.choice([0, 1, 2, 3, 5, 255]) for _ in range(2)), 0, 1200, 34, 16)
         stack.receive(packet, now, vnet=vnet)
         act(stack, random, now)
+        if listener is not None and random.random() < 0.05:
+            listener.accept(None, now)
         due = stack.next_deadline()
         if due is not None and due <= now:
             stack.handle_timeout(now)

@@ -2,7 +2,7 @@
 
 The initial sequence number of a SYN-ACK carries the peer's MSS, as one of eight, in its low three bits; the
 others are a keyed hash of everything that matters and of the time in periods. The ACK that comes back proves that
-its sender got the SYN-ACK, and tells what is needed for a connection. What else a SYN says (window scale, SACK)
+its sender got the SYN-ACK, and tells what is needed for a connection. What else a SYN says (window scale, SACK, ECN)
 fits into the low bits of our timestamp, which the peer echoes, if it sends timestamps; without them it is lost.
 """
 
@@ -20,6 +20,7 @@ LIFETIME = 2 * PERIOD
 STAMP_BITS = 6
 NO_SCALE = 15
 _SACK = 16
+_ECN = 32
 
 
 class Cookies:
@@ -54,7 +55,7 @@ class Cookies:
 def stamp_of(options: TcpOptions, clock: int) -> int:
     """The timestamp nearest to `clock`, and not after it, that carries the rest of a SYN's options."""
     scale = NO_SCALE if options.window_scale is None else options.window_scale
-    bits = scale | (_SACK if options.sack_permitted else 0)
+    bits = scale | (_SACK if options.sack_permitted else 0) | (_ECN if options.ecn else 0)
     stamp = clock >> STAMP_BITS << STAMP_BITS | bits
     return stamp if stamp <= clock else stamp - (1 << STAMP_BITS)
 
@@ -69,4 +70,5 @@ def options_of(mss: int, tsval: int | None, tsecr: int) -> TcpOptions:
         window_scale=None if scale == NO_SCALE else scale,
         sack_permitted=bool(tsecr & _SACK),
         timestamp=(tsval, tsecr),
+        ecn=bool(tsecr & _ECN),
     )

@@ -36,6 +36,7 @@ class Opening(Output):
 
     addresses: frozenset[bytes] | None
     cookies: Cookies
+    ecn: bool
     connections: dict[bytes, Connection]
     listeners: Listeners
     options: Options | None
@@ -189,7 +190,9 @@ class Opening(Output):
         if listener.is_full() or len(self.connections) >= self.config.connection_limit:
             self.drops["listen_overflow"] += 1
             return True
-        request = FlowRequest(cast("Stack", self), family, key, isn, options_of(mss, tsval, tsecr))
+        options = options_of(mss, tsval, tsecr)
+        options.ecn = options.ecn and self.ecn
+        request = FlowRequest(cast("Stack", self), family, key, isn, options)
         connection = self._passive(request, listener, cookie, listener.options, now)
         self.connections[key] = connection
         connection.assume_synack()

@@ -30,7 +30,9 @@ def test_reading_a_connection_that_has_failed_gives_the_text_and_then_the_error(
     connection = other.establish()
     other.send(".", 1, b"text")
     other.send("R", 5)
+    assert not connection.at_end
     assert other.read() == b"text"
+    assert not connection.at_end
     with pytest.raises(LocalError) as caught:
         connection.read(1, other.now)
     assert caught.value.errno == errno.ECONNRESET

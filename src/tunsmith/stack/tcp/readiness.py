@@ -54,11 +54,11 @@ class Readiness(Arriving):
     @property
     def at_end(self) -> bool:
         """The peer has closed its half, or we have shut ours for reading, and everything was read."""
-        return (self.fin_seen or self.read_closed) and not self.receiver.ready
+        return (self.fin_seen or (self.read_closed and not self.error)) and not self.receiver.ready
 
     @property
     def read_closed(self) -> bool:
-        """Whether `shutdown_read` was called."""
+        """Whether text that comes is thrown away: after `shutdown_read`, and once the connection is over."""
         return self.receiver.deliver is discard
 
     @property
