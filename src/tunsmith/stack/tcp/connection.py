@@ -23,6 +23,7 @@ from tunsmith.stack.tcp.state import (
     TO_BE_RESET,
     State,
 )
+from tunsmith.stack.tcp.statistics import Statistics, statistics_of
 from tunsmith.stack.tcp.timers import COUNT, DELAYED_ACK, LINGER, NEVER, PERSIST, RACK, RETRANSMIT
 from tunsmith.wire.checksum import ones_sum
 from tunsmith.wire.ip import IpFamily
@@ -93,6 +94,10 @@ class Connection(Readiness):
         self._vnet_gso = family.tcp_vnet
 
     # --- what owners do ---
+
+    def statistics(self) -> Statistics:
+        """What has been measured so far. Only once the handshake has told the MSS (`connected`)."""
+        return statistics_of(self.sender)
 
     def send(self, data: Data, now: float, *, end: bool = False, more: bool = False) -> int:
         """Queue `data` and send what the windows allow. Returns the bytes taken, 0 when the buffer is full;
