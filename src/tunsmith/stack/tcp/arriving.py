@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from tunsmith.stack.tcp.ecn import Ecn
 from tunsmith.stack.tcp.leaving import Leaving
+from tunsmith.stack.tcp.policy import LARGEST_WINDOW
 from tunsmith.stack.tcp.state import ON_FIN_ACKED, ON_FIN_RECEIVED, RECEIVING, State
 from tunsmith.stack.tcp.timers import DELAYED_ACK, LINGER, NEVER, PERSIST, RETRANSMIT
 from tunsmith.stack.tcp.tuning import LOOKS, Tuning
@@ -425,12 +426,13 @@ class Arriving(Leaving):
         self.scaling = config.window_scaling and options.window_scale is not None
         if options.window_scale is None or not self.scaling:
             self.rcv_scale = 0
+            self.receiver.limit = min(self.receiver.limit, LARGEST_WINDOW)  # no more can be told
         else:
             self.snd_scale = options.window_scale
             if self.state is not State.SYN_SENT:  # there it has been told
                 self.rcv_scale = self.own_scale()
         self.peer_mss = options.mss or (536 if self.family.version == 4 else 1220)
-        if self.stack.largest_receive_buffer > config.receive_buffer:
+        if self.scaling and self.stack.largest_receive_buffer > config.receive_buffer:
             self.tune_at = self.receiver.rcv_nxt + (config.receive_buffer >> 1)
         mss = min(self.peer_mss, self.own_mss())
         if self.policy is not None and self.family.version == 6 and not self.discovers_path_mtu:
