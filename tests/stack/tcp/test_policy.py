@@ -431,6 +431,17 @@ def test_the_limit_of_fin_wait_2_is_the_stacks_where_the_options_say_nothing() -
     assert other.state == "CLOSED"
 
 
+def test_options_that_come_late_do_not_make_fin_wait_2_last_for_ever() -> None:
+    other = established(fin_wait_2=3.0)
+    other.connection.close(other.now)
+    other.answers()
+    other.ack = 2
+    other.send(".", 1)
+    other.connection.set("ttl", 9, other.now)
+    other.wait(3.0)
+    assert other.state == "CLOSED"
+
+
 def test_a_fin_in_time_makes_the_limit_of_fin_wait_2_void() -> None:
     other = established(Options(fin_wait_2=3.0))
     other.connection.close(other.now)

@@ -148,7 +148,7 @@ class Connection(Readiness):
     def set_options(self, options: Options, now: float) -> None:
         """Behave so from now on."""
         if self.policy is None:
-            self.policy = Policy(now)
+            self.policy = Policy(now, self.timers[LINGER])
         if self.state is not CLOSED:
             self.policy.apply(self, options, now)
             if self.connected:

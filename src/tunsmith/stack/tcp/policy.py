@@ -97,7 +97,7 @@ class Policy:
         "options",
     )
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, fin_wait_2_at: float = NEVER) -> None:
         self.options = Options()
         self.heard_at = now
         """When the last segment of the peer arrived."""
@@ -105,7 +105,8 @@ class Policy:
         """Of the packet that is built next (ecn.py)."""
         self._probes = 0
         self._probed_at = -NEVER
-        self._keepalive_at = self._give_up_at = self._linger_at = self._fin_wait_2_at = NEVER
+        self._keepalive_at = self._give_up_at = self._linger_at = NEVER
+        self._fin_wait_2_at = fin_wait_2_at
 
     def apply(self, connection: Connection, options: Options, now: float) -> None:
         """Make `options` those of `connection`."""
