@@ -9,8 +9,12 @@ if TYPE_CHECKING:
     from tunsmith.aio.stack import Stack as Stack
     from tunsmith.aio.statistics import ConnectionStatistics as ConnectionStatistics
     from tunsmith.device.memory import MemoryDevice as MemoryDevice
+    from tunsmith.device.object import ObjectDevice as ObjectDevice
+    from tunsmith.device.packets import PacketDevice as PacketDevice
     from tunsmith.device.pcap import Capture as Capture
     from tunsmith.device.pcap import PcapDevice as PcapDevice
+    from tunsmith.device.stream import StreamDevice as StreamDevice
+    from tunsmith.host.tun import adopt as adopt
     from tunsmith.host.tun import open_tap as open_tap
     from tunsmith.host.tun import open_tun as open_tun
     from tunsmith.stack.config import StackConfig as StackConfig
@@ -25,9 +29,13 @@ _WHERE = {
     "IcmpError": "wire.icmp",
     "MemoryDevice": "device.memory",
     "Nic": "stack.nic",
+    "ObjectDevice": "device.object",
+    "PacketDevice": "device.packets",
     "PcapDevice": "device.pcap",
     "Stack": "aio.stack",
     "StackConfig": "stack.config",
+    "StreamDevice": "device.stream",
+    "adopt": "host.tun",
     "open_tap": "host.tun",
     "open_tun": "host.tun",
 }
