@@ -47,7 +47,20 @@ STATES = {
 }
 """include/net/tcp_states.h"""
 _INFO = struct.Struct("=8B24I")
-_INFO_NAMES = {"rto": 0, "mss": 2, "srtt": 15, "rttvar": 16, "ssthresh": 17, "cwnd": 18}
+_INFO_NAMES = {
+    "rto": 0,
+    "mss": 2,
+    "packets_out": 4,
+    "sacked": 5,
+    "srtt": 15,
+    "rttvar": 16,
+    "ssthresh": 17,
+    "cwnd": 18,
+    "retransmitted": 23,
+}
+UNLIMITED = 0x7FFFFFFF
+UNKNOWN = ("told", "lost", "phase", "space", "drops.", "timer.")
+"""What our stack tells and Linux does not, or in other words."""
 _SIOCOUTQ = termios.TIOCOUTQ
 
 
@@ -209,7 +222,7 @@ class KernelHost:
     def value(self, name: str) -> float | str | None:
         if name == "state":
             return self._state()
-        if name == "told" or name.startswith(("drops.", "timer.")):
+        if name.startswith(UNKNOWN):
             return None
         if name in _INFO_NAMES:
             return self._info(name)
@@ -223,11 +236,12 @@ class KernelHost:
             return int(struct.unpack("i", fcntl.ioctl(sock, _SIOCOUTQ, bytes(4)))[0])
         raise KeyError(name)
 
-    def _info(self, name: str) -> float:
+    def _info(self, name: str) -> float | str:
         """TCP_INFO, linux/tcp.h."""
-        self._of()
         info = self._of().getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
         value = _INFO.unpack(info)[8 + _INFO_NAMES[name]]
+        if name == "ssthresh" and value == UNLIMITED:
+            return "none"
         return float(value / 1e6) if name in ("rto", "srtt", "rttvar") else float(value)
 
     def _state(self) -> str:

@@ -24,6 +24,7 @@ from tunsmith.stack.stack import Stack
 from tunsmith.stack.tcp.connection import Connection
 from tunsmith.stack.tcp.policy import Keepalive
 from tunsmith.stack.tcp.state import State
+from tunsmith.stack.tcp.statistics import Statistics
 from tunsmith.stack.tcp.timers import DELAYED_ACK, LINGER, NEVER, PERSIST, RACK, RETRANSMIT
 from tunsmith.testing.clock import ManualClock
 from tunsmith.testing.script.host import CallFailed
@@ -40,6 +41,8 @@ WORDS: dict[str, Any] = {"on": True, "off": False}
 NAMES = frozenset(field.name for field in fields(StackConfig))
 WHOLE = frozenset({"receive_buffer", "send_buffer", "mss", "traffic_class", "ttl"})
 """Options of a connection that are counted, not measured."""
+STATISTICS = frozenset(field.name for field in fields(Statistics))
+IN_SEGMENTS = frozenset({"cwnd", "ssthresh"})
 BACKLOG = 5
 TIMERS = {
     "retransmit": RETRANSMIT,
@@ -241,7 +244,20 @@ class StackHost:
             return "off" if due == NEVER else due - self.clock()
         if kind == "drops" and which:
             return self.stack.drops[which]
-        return VALUES[name](self)
+        return VALUES[name](self) if name in VALUES else self._statistic(name)
+
+    def _statistic(self, name: str) -> float | str:
+        """Names are those of Statistics."""
+        if name not in STATISTICS:
+            raise KeyError(name)
+        connection = self._of()
+        if not connection.connected:
+            raise CallFailed("the handshake is not complete")
+        statistics = connection.statistics()
+        value: float | str | None = getattr(statistics, name)
+        if value is None:
+            return "none"
+        return value / statistics.mss if name in IN_SEGMENTS and not isinstance(value, str) else value
 
     def _timers(self) -> list[float]:
         return self._of().timers
@@ -282,15 +298,9 @@ VALUES: dict[str, Callable[[StackHost], float | str]] = {
     "state": StackHost._state,
     "error": StackHost._error,
     "told": StackHost._take_told,
-    "cwnd": lambda host: host._of().sender.cc.cwnd / host._of().sender.mss,
-    "ssthresh": lambda host: host._of().sender.cc.ssthresh / host._of().sender.mss,
-    "mss": lambda host: host._of().sender.mss,
     "rto": lambda host: host._of().sender.rtt.rto,
-    "srtt": lambda host: host._of().sender.rtt.srtt or 0.0,
-    "rttvar": lambda host: host._of().sender.rtt.rttvar,
-    "retransmits": lambda host: host._of().sender.retransmits,
     "unacknowledged": lambda host: host._of().unacknowledged,
     "readable": lambda host: host._of().readable_bytes,
     "space": lambda host: host._of().space,
 }
-"""Windows are in segments, times in seconds."""
+"""Besides those of Statistics; times are in seconds."""
