@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.aio.pair import RIGHT, Pair, two_stacks
+import tunsmith
+from tests.aio.pair import LEFT, RIGHT, Pair, two_stacks
 from tunsmith.aio.statistics import ConnectionStatistics
 from tunsmith.aio.transport import Transport
 from tunsmith.stack.config import StackConfig
+from tunsmith.stack.output import Parts, Segmenting
 from tunsmith.stack.tcp.policy import Keepalive
 from tunsmith.stack.tcp.state import State
 
@@ -328,6 +330,7 @@ async def test_statistics_are_those_of_the_moment(pair: Pair) -> None:
     assert sent.srtt is not None
     assert 0 < sent.srtt < 1
     assert sent.cwnd > 10 * sent.mss
+    assert (sent.sacked, sent.lost) == (0, 0)
     received = server.transport.get_extra_info("statistics")
     assert (received.state, received.bytes_received) == (State.CLOSE_WAIT.value, 100_000)
     assert client.transport.get_extra_info("no such thing", 5) == 5
@@ -370,3 +373,39 @@ async def test_options_by_name_and_as_sockets_have_them(pair: Pair) -> None:
     with pytest.raises(OSError, match=r".") as raised:
         transport.set_option("ttl", 1000)
     assert raised.value.errno == errno.EINVAL
+
+
+async def test_statistics_tell_what_is_missing() -> None:
+    near, far = tunsmith.MemoryDevice.pair(offload=0)
+    left, right = tunsmith.Stack(near, [LEFT[4]]), tunsmith.Stack(far, [RIGHT[4]])
+    left.start()
+    right.start()
+    try:
+        client, server = await recorders((left, right))
+        hole = Hole(near)
+        left.pure.emit = Segmenting(hole.write)
+        client.transport.write(bytes(20_000))
+        await left.ping(RIGHT[4])
+        seen = client.transport.get_extra_info("statistics")
+        assert seen.lost + seen.sacked + seen.retransmits > 0
+        assert hole.lost
+        client.transport.write_eof()
+        await server.ended.wait()
+        assert len(server.received) == 20_000
+    finally:
+        await left.close(linger=0)
+        await right.close(linger=0)
+
+
+class Hole:
+    """Loses the first segment that carries text."""
+
+    def __init__(self, device: tunsmith.MemoryDevice) -> None:
+        self._device = device
+        self.lost = False
+
+    def write(self, parts: Parts) -> None:
+        if not self.lost and sum(map(len, parts)) > 1000:
+            self.lost = True
+        else:
+            self._device.write(parts)

@@ -22,6 +22,10 @@ class ConnectionStatistics:
     ssthresh: int
     in_flight: int
     """Sent and not acknowledged."""
+    sacked: int
+    """In flight, and with the peer behind a gap."""
+    lost: int
+    """In flight, and believed lost."""
     send_window: int
     """What the peer is ready to take."""
     retransmits: int
@@ -38,6 +42,7 @@ def statistics_of(connection: Connection, written: int, waiting: int, received: 
     """The present state of `connection`, whose transport has been given `written` bytes, of which it still holds
     `waiting`, and has given `received`."""
     sender = connection.sender
+    board = None if sender.recovery is None else sender.recovery.board
     unacknowledged = max(0, connection.unacknowledged - sender.fin_sent)
     return ConnectionStatistics(
         state=connection.state.value,
@@ -48,6 +53,8 @@ def statistics_of(connection: Connection, written: int, waiting: int, received: 
         cwnd=sender.cc.cwnd,
         ssthresh=sender.cc.ssthresh,
         in_flight=sender.snd_nxt - sender.snd_una,
+        sacked=board.sacked if board else 0,
+        lost=board.lost if board else 0,
         send_window=sender.snd_wnd,
         retransmits=sender.retransmits,
         bytes_sent=written,
