@@ -24,7 +24,7 @@ async def main() -> None:
         print((await reader.readline()).decode().strip())
 
         statistics = writer.get_extra_info("statistics")
-        print(statistics.state, statistics.bytes_sent, "bytes sent,", statistics.retransmits, "sent again")
+        print(statistics.state, statistics.bytes_sent, "bytes sent,", statistics.retransmitted, "sent again")
         writer.write_eof()
         print("and then:", await reader.read())
         writer.close()

@@ -47,7 +47,7 @@ async def main(loss: float = 0.02, seed: int = 1) -> None:
         statistics = writer.get_extra_info("statistics")
         writer.close()
     print(
-        f"all {statistics.bytes_acked} bytes arrived; some segments were sent again: {statistics.retransmits > 0}"
+        f"all {statistics.bytes_acked} bytes arrived; some segments were sent again: {statistics.retransmitted > 0}"
     )
 
 

@@ -163,7 +163,7 @@ def test_public_names_are_all_in_the_guide() -> None:
         for name in vars(public):
             if not name.startswith("_") and not re.search(rf"\b{name}\b", guide):
                 missing.add(f"{public.__name__}.{name}")
-    missing |= {name for name in ConnectionStatistics.__slots__ if f"`{name}`" not in guide}
+    missing |= {name for name in ConnectionStatistics.__dataclass_fields__ if f"`{name}`" not in guide}
     assert not missing - {
         "Flows.accept",
         "Flows.on_flow",
