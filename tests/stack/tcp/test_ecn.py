@@ -100,6 +100,15 @@ def test_simultaneous_opens_may_both_ask() -> None:
     assert synack.flags == "S.E"
 
 
+def test_ecn_is_agreed_on_beside_options_of_the_owner() -> None:
+    other = peer(options=Options(ttl=7))
+    _ask(other, "SEW")
+    other.send(".", 1, ack=1)
+    other.connection.send(b"text", other.now)
+    (frame,) = other.stack.frames_to_send()
+    assert (frame[11], frame[18]) == (ECT0, 7)
+
+
 def test_an_unknown_choice_is_refused() -> None:
     with pytest.raises(ValueError, match="ecn is 'maybe', not one of off, accept, request"):
         StackConfig(ecn="maybe")

@@ -6,7 +6,10 @@ import pytest
 
 from tests.stack.tcp.losses import MSS, RTT, ack, flight, phase, recovery, segments, take, troubled
 from tests.stack.tcp.peer import Peer
+from tunsmith.stack.tcp.rack import Rack
 from tunsmith.stack.tcp.recovery import Phase
+from tunsmith.stack.tcp.rtt import RttEstimator
+from tunsmith.stack.tcp.scoreboard import Sent
 
 
 def racked(**settings: bool) -> Peer:
@@ -106,6 +109,36 @@ def test_after_a_timeout_what_was_sent_lately_is_not_lost__rfc8985_6_3() -> None
     sent = segments(other.wait(due - other.now + 0.001))
     assert (".", 0, 1) in sent
     assert recovery(other).board.records[-1].marks == 0
+
+
+def test_a_widened_window_lasts_for_sixteen_recoveries__rfc8985_6_2() -> None:
+    rack, rtt = Rack(), RttEstimator(1.0, 0.2, 120.0)
+    rtt.on_sample(RTT)
+    rack.on_duplicate(1, 100)
+    rack.on_duplicate(50, 100)  # in the same round trip
+    for _ in range(15):
+        rack.on_recovered()
+    assert rack.window(rtt, True) == pytest.approx(2 * RTT / 4)
+    rack.on_recovered()
+    assert rack.window(rtt, True) == pytest.approx(RTT / 4)
+
+
+def test_the_window_is_no_longer_than_a_round_trip__rfc8985_6_2() -> None:
+    rack, rtt = Rack(), RttEstimator(1.0, 0.2, 120.0)
+    rtt.on_sample(RTT)
+    for number in range(20):
+        rack.on_duplicate(100 * number, 100 * number + 100)
+    assert rack.window(rtt, True) == pytest.approx(RTT)
+
+
+def test_it_waits_for_the_last_of_those_that_may_be_lost__rfc8985_6_2() -> None:
+    rack, rtt = Rack(), RttEstimator(1.0, 0.2, 120.0)
+    times = [0.02, 0.01, 0.03]
+    first, second, third = (Sent(n, n + 1, b"x", False, at) for n, at in enumerate(times))
+    rack.on_delivered([third], 0, None, rtt, 0.13)
+    lost, wait = rack.losses([first, second], 0.05, 0.13)
+    assert lost == []
+    assert wait == pytest.approx(0.04)
 
 
 # --- tail loss probes ---
@@ -221,6 +254,18 @@ def test_an_ack_in_time_leaves_nothing_behind() -> None:
         ack(other, 3 * number)
     assert other.connection.sender.recovery is None
     assert other.wait(10.0) == []
+
+
+def test_a_window_probe_may_be_taken_while_a_tail_probe_is_not_answered() -> None:
+    other = probing()
+    take(other, 2)
+    other.wait(2 * RTT + 0.001)
+    other.send(".", 1, ack=1 + 2 * MSS, window=0)
+    other.take(b"text")
+    (probe,) = other.tick()
+    assert (probe.seq, len(probe.data)) == (1 + 2 * MSS, 1)
+    (rest,) = other.send(".", 1, ack=2 + 2 * MSS, window=1000)
+    assert (rest.seq, rest.data) == (2 + 2 * MSS, b"ext")
 
 
 # --- the switches ---

@@ -557,6 +557,16 @@ def test_no_blocks_once_the_gap_is_filled() -> None:
     assert (ack.ack, ack.options.sack) == (21, ())
 
 
+def test_what_comes_again_into_the_middle_of_an_island_changes_nothing() -> None:
+    other = established(sack=True)
+    text = bytes(number & 0xFF for number in range(9000))
+    other.send(".", 2, text)
+    (ack,) = other.send(".", 1002, bytes(5000))
+    assert blocks(ack, other) == [(1002, 6002), (2, 9002)]
+    other.send(".", 1, b"x")
+    assert other.read() == b"x" + text
+
+
 # --- what came twice: RFC 2883 ---
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack.tcp.losses import MSS, ack, flight, phase, segments, take, troubled
+from tests.stack.tcp.losses import MSS, RTT, ack, flight, phase, segments, take, troubled
 from tests.stack.tcp.peer import Peer
 from tunsmith.stack.tcp.recovery import Phase
 from tunsmith.wire.tcp import TcpOptions
@@ -282,6 +282,22 @@ def test_a_timeout_that_was_for_nothing_is_undone__rfc4015() -> None:
     assert ack(other, 2, ago=other.now - sent_at) == []  # nothing more is sent again
     sender = other.connection.sender
     assert (phase(other), sender.cc.cwnd >= 10 * MSS, sender.away) == (None, True, 0)
+
+
+def test_what_a_recovery_before_has_sent_again_proves_nothing__rfc3522_3_2() -> None:
+    other = troubled(stamps=True, initial_window=20)
+    take(other, 20)
+    take(other, 10)
+    assert ack(other, 0, (1, 20)) == [(".", 0, 1), (".", 20, 9)]
+    other.now += RTT
+    assert (".", 20, 1) in ack(other, 0, (1, 20), (21, 25))
+    ack(other, 20, (21, 25))
+    other.now += 0.01
+    assert (".", 25, 1) in ack(other, 20, (26, 29), (21, 25))
+    assert phase(other) is Phase.RECOVERY
+    other.now += 0.05
+    ack(other, 25, (26, 29), ago=0.06)  # of segment 20, which was sent again before this recovery
+    assert phase(other) is Phase.RECOVERY
 
 
 # --- after idle: RFC 5681 §4.1 ---

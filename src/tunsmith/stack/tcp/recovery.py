@@ -203,17 +203,22 @@ class Recovery:
         elif sender.sack_ok:
             board.lose_by_count(DUPLICATE_ACKS, sender.mss)
         sender.away = board.sacked + board.lost
-        if board.lost and self.phase is Phase.OPEN and sender.snd_una > self.point:
+        if board.lost and self._may_reduce:
             self._reduce(Phase.RECOVERY, now, arrived)
         elif board.lost and self.phase is Phase.REDUCTION:
             self.phase = Phase.RECOVERY
 
     @property
+    def _may_reduce(self) -> bool:
+        """Whether a loss would be the first in its round trip. Without SACK, duplicate ACKs may still be those of what
+        was sent before the last recovery, until something behind it is acknowledged (RFC 6582 §3.2 step 2)."""
+        beyond = self.sender.snd_una - self.point
+        return self.phase is Phase.OPEN and (beyond > 0 or (not beyond and self.sender.sack_ok))
+
+    @property
     def _is_third_duplicate(self) -> bool:
         """RFC 5681 §3.2; not of what was sent before the last recovery, RFC 6582 §3.2 step 2."""
-        return self._duplicates.tell_of_a_loss and (
-            self.phase is Phase.REDUCTION or (self.phase is Phase.OPEN and self.sender.snd_una > self.point)
-        )
+        return self._duplicates.tell_of_a_loss and (self.phase is Phase.REDUCTION or self._may_reduce)
 
     def _lose_first(self) -> None:
         """The first segment in flight is lost."""
@@ -228,8 +233,7 @@ class Recovery:
         the ACK has reported which made it begin."""
         sender, cc = self.sender, self.sender.cc
         flight = sender.snd_nxt - sender.snd_una
-        self._before = (cc.cwnd, cc.ssthresh)
-        self._repaired_at = now
+        self._remember(now)
         self.phase = phase
         self.point = sender.snd_nxt
         self._probe.end = None
@@ -240,7 +244,7 @@ class Recovery:
     def on_mark(self, now: float) -> bool:
         """The peer echoes a congestion mark: the window is reduced as by a loss, once a round trip (RFC 3168
         §6.1.2). Returns whether it is."""
-        if self.phase is not Phase.OPEN or self.sender.snd_una <= self.point or not self.sender.inflight:
+        if not self._may_reduce or not self.sender.inflight:
             return False
         self.begin()
         self._reduce(Phase.REDUCTION, now)
@@ -255,6 +259,14 @@ class Recovery:
         self._before = None
         if self._rack is not None:
             self._rack.on_recovered()
+
+    def _remember(self, now: float) -> None:
+        """Keep what `_undo_if_spurious` would need. Where something in flight has been sent again already, an old
+        timestamp proves nothing."""
+        cc = self.sender.cc
+        again = any(record.marks & RETRANSMITTED for record in self.board.records)
+        self._before = None if again else (cc.cwnd, cc.ssthresh)
+        self._repaired_at = now
 
     def _undo_if_spurious(self, echoed_rtt: float, now: float) -> None:
         """Eifel, RFC 3522 §3.2: the ACK echoes a timestamp from before we sent anything again, so that what we
@@ -288,8 +300,7 @@ class Recovery:
         is not lost (RFC 8985 §6.3)."""
         sender, board, cc = self.sender, self.board, self.sender.cc
         if self.phase not in SHRINKING and sender.timeouts <= 1:
-            self._before = (cc.cwnd, cc.ssthresh)
-            self._repaired_at = now
+            self._remember(now)
             cc.on_timeout(sender.snd_nxt - sender.snd_una, now)
         else:
             self._before = None
