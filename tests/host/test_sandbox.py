@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -154,22 +155,24 @@ def test_background_children_do_not_hold_up_the_end(user: User) -> None:
     assert result.returncode == 3
 
 
-def test_nothing_is_left_on_the_machine(user: User) -> None:
+def test_nothing_is_left_on_the_machine(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A namespace that nobody mounted lives as long as somebody is in it."""
     node = os.stat("/dev/net/tun")
-    namespaces = run(
-        launch(["readlink", "/proc/self/ns/net", "/proc/self/ns/mnt", "/proc/self/ns/user"], user)
-    )
-    assert set(namespaces.stdout.split()).isdisjoint(_namespaces_in_use())
+    monkeypatch.setenv("STARTED_BY", mark := uuid4().hex)
+    assert run(launch(["printenv", "STARTED_BY"], user)).stdout == f"{mark}\n"
+    assert not _processes_with(mark)
     assert "tunsmith" not in Path("/proc/self/mountinfo").read_text()
     assert "tun0" not in os.listdir("/sys/class/net")
     assert os.stat("/dev/net/tun") == node
 
 
-def _namespaces_in_use() -> set[str]:
-    found = set()
-    for link in Path("/proc").glob("[0-9]*/ns/*"):
+def _processes_with(mark: str) -> list[str]:
+    """The command lines of all processes that were given `mark` in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            found.add(os.readlink(link))
-        except OSError:  # the process has just ended
+            if mark.encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_bytes().decode())
+        except OSError:  # it has just ended
             continue
     return found
