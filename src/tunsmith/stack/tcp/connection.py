@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunsmith.errors import LocalError
+from tunsmith.stack.events import Nobody
 from tunsmith.stack.tcp.policy import Options, Policy
 from tunsmith.stack.tcp.readiness import Readiness, discard
 from tunsmith.stack.tcp.receiver import Receiver
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from tunsmith.stack.stack import Stack
 
 CLOSED = State.CLOSED
+NOBODY = Nobody()
 UNLIMITED = 1 << 62
 BLACK_HOLE_TIMEOUTS = 3
 """Timeouts in a row that make smaller segments worth a try, and as many again the smallest."""
@@ -379,10 +381,14 @@ class Connection(Readiness):
         self.sender.inflight.clear()
         self.receiver.islands = None
         self.ecn = None
-        self.sender.emit = _emit_nothing  # these two were cycles: freed now, not when gc gets to it
+        self.sender.emit = (
+            _emit_nothing  # these were cycles, as the handler is mostly: freed now, not when gc gets to it
+        )
+        self.sender.recovery = None
         self.receiver.deliver = discard
         self.stack.forget(self)
         if self.tuning is not None:
             self.stack.receive_grown -= self.tuning.grown
+        handler, self.handler = self.handler, NOBODY
         if tell:
-            self.handler.on_closed(self, error)
+            handler.on_closed(self, error)

@@ -1,6 +1,6 @@
 """TIME-WAIT, RFC 9293 §3.10.7.4 and RFC 6191: records that answer for connections that are over.
 
-A record is a tenth of a connection. All wait equally long, so they expire in the order they came; when
+A record is a fifth of a connection. All wait equally long, so they expire in the order they came; when
 there are too many the oldest goes, as Linux does with `tcp_max_tw_buckets`.
 """
 
