@@ -36,7 +36,8 @@ SNAPLEN = 128
 
 
 class Machine:
-    """A context manager; wants a network namespace of its own. `clock` is what our stack is told."""
+    """A context manager; wants a network namespace of its own. Our stack is told what `clock` says; while a batch of
+    frames goes through it, time stands still."""
 
     def __init__(
         self,
@@ -63,7 +64,8 @@ class Machine:
         self.ways = [Faults(Random(seed * 2 + way), **faults) for way in range(2)]  # type: ignore[arg-type]
         device = FaultyDevice(tun, Link(self.ways[0]), Link(self.ways[1]))
         self.device = device if not capture else PcapDevice(device, _capture(capture))
-        self.clock = clock
+        self._clock = clock
+        self._turn_at: float | None = None
         self.stack = Stack(
             config(offload and tun.offload & TSO == TSO), emit=self.device.write, handler=handler
         )
@@ -83,6 +85,10 @@ class Machine:
         """What happened on the wire, both ways."""
         return dict(self.ways[0].counts + self.ways[1].counts)
 
+    def clock(self) -> float:
+        """The time, for our stack."""
+        return self._clock() if self._turn_at is None else self._turn_at
+
     def run(self, until: Callable[[], bool], patience: float) -> None:
         """Let things happen. Raises TimeoutError after so many seconds."""
         end = time.monotonic() + patience
@@ -100,11 +106,12 @@ class Machine:
         self.stack.handle_timeout(self.clock())
 
     def _receive(self) -> None:
-        now = self.clock()
+        self._turn_at = now = self._clock()
         with self.stack.batch(now):
             read_batch(
                 self.device, self._buffer, lambda frame, length: self.stack.receive_frame(frame, length, now)
             )
+        self._turn_at = None
 
 
 def _capture(path: str) -> Capture:
