@@ -11,6 +11,7 @@ import json
 import socket
 import sys
 import time
+from collections.abc import Callable
 from random import Random
 
 from tests.interop import wrapping
@@ -22,6 +23,8 @@ from tunsmith.stack.config import StackConfig
 from tunsmith.stack.request import FlowRequest
 
 PORT = 80
+BARELY = 0.03
+"""Seconds that a connection has at least before its timestamps wrap."""
 PATIENCE = 60.0
 """Seconds that a transfer may take in addition to those it is planned for."""
 
@@ -54,7 +57,9 @@ def transfer(cell: Cell, capture: str) -> dict[str, object]:
     up = Text(cell.seed * 2, cell.size if cell.sender != "stack" else 0, until)
     down = Text(cell.seed * 2 + 1, cell.size if cell.sender != "kernel" else 0, until)
     owner = Owner(cell, down)
-    clock = wrapping.clock(1 << (31 + Random(cell.seed).randrange(2))) if cell.wraps else time.monotonic
+    clock: Callable[[], float] = time.monotonic
+    if cell.wraps:
+        clock = wrapping.clock(1 << (31 + Random(cell.seed).randrange(2)), BARELY + 2 * cell.rtt)
     with Machine(
         cell.seed,
         cell.faults,
@@ -138,22 +143,27 @@ def kernel_socket(cell: Cell, port: int = 0) -> socket.socket:
 
 
 class WrappingEnd(KernelEnd):
-    """Its timestamps make a step as soon as it is connected."""
+    """Its timestamps make a step as soon as it is connected. `soon`: seconds from then until they wrap."""
 
-    stepped = False
+    soon: float | None = None
 
     def advance(self) -> None:
-        if not self.stepped:
+        if self.soon is not None:
             try:
-                wrapping.set_timestamp(self.sock)
-                self.stepped = True
+                wrapping.set_timestamp(self.sock, self.soon)
+                self.soon = None
             except OSError:
                 pass  # not connected yet, or never
         super().advance()
 
 
 def kernel_end(cell: Cell, machine: Machine, sock: socket.socket, text: Text) -> KernelEnd:
-    return (WrappingEnd if cell.wraps else KernelEnd)(machine, sock, text)
+    """The kernel's side of `cell`."""
+    if not cell.wraps:
+        return KernelEnd(machine, sock, text)
+    end = WrappingEnd(machine, sock, text)
+    end.soon = BARELY + cell.rtt
+    return end
 
 
 if __name__ == "__main__":

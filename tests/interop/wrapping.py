@@ -14,8 +14,6 @@ from collections.abc import Callable
 
 AHEAD = 30_000
 """Bytes until a sequence number passes 2³²."""
-SOON = 0.3
-"""Seconds until a timestamp passes 2³¹ or 2³²."""
 ISN = (1 << 32) - AHEAD
 TS_OFFSET = ISN & 0x7FFFFFFF
 """What connections add to the milliseconds of the clock: see Connection.ts_offset."""
@@ -26,10 +24,10 @@ OFF_WITHOUT_PROBE = -1
 SEND_QUEUE = 2
 
 
-def clock(end: int) -> Callable[[], float]:
-    """A clock whose timestamps, with TS_OFFSET, pass `end` soon."""
+def clock(end: int, soon: float) -> Callable[[], float]:
+    """A clock whose timestamps, with TS_OFFSET, pass `end` in `soon` seconds."""
     begin = time.monotonic()
-    at = (end - TS_OFFSET) / 1000 - SOON
+    at = (end - TS_OFFSET) / 1000 - soon
 
     return lambda: at + time.monotonic() - begin
 
@@ -42,11 +40,12 @@ def set_sequence(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, OFF_WITHOUT_PROBE)
 
 
-def set_timestamp(sock: socket.socket) -> None:
-    """Let the timestamps of `sock`, which is connected and has said nothing, go forward to where they pass 2³¹ or 2³²,
-    whichever is not in the past for its peer (RFC 7323 §5.2)."""
+def set_timestamp(sock: socket.socket, soon: float) -> None:
+    """Let the timestamps of `sock`, which is connected and has said nothing, go forward to where they pass 2³¹ or
+    2³² in `soon` seconds, whichever is not in the past for its peer (RFC 7323 §5.2)."""
+    left = int(1000 * soon)
     sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
     stamp = sock.getsockopt(socket.IPPROTO_TCP, TCP_TIMESTAMP)
-    end = 1 << 31 if 0 <= stamp < (1 << 31) - 1000 * SOON else 1 << 32
-    sock.setsockopt(socket.IPPROTO_TCP, TCP_TIMESTAMP, struct.pack("I", end - int(1000 * SOON)))
+    end = 1 << 31 if 0 <= stamp < (1 << 31) - left else 1 << 32
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_TIMESTAMP, struct.pack("I", end - left))
     sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, OFF_WITHOUT_PROBE)
