@@ -5,10 +5,12 @@ import errno
 import pytest
 
 from tests.stack.packets import FAMILIES, HOST, STACK, name, ping, sent, udp_datagram
+from tests.stack.tcp.losses import MSS, RTT, ack, flight, phase, segments, take, troubled
 from tests.stack.tcp.peer import Peer, peer
 from tunsmith.stack.config import StackConfig
 from tunsmith.stack.events import DatagramError, Echo
 from tunsmith.stack.stack import Stack
+from tunsmith.stack.tcp.recovery import Phase
 from tunsmith.wire.icmp import ECHO_REPLY, IcmpError, build_error, build_icmp
 from tunsmith.wire.ip import IPV4, IPV6, IpFamily, parse_ip
 from tunsmith.wire.vnet import VNET_HDR_LEN
@@ -86,6 +88,64 @@ def test_icmp_with_a_wrong_checksum_or_cut_short_is_dropped(family: IpFamily) ->
     stack.receive(bytes(broken), 1.0)
     stack.receive(family.header(HOST[family], STACK[family], family.icmp, 7) + bytes(7), 1.0)
     assert stack.drops == {"icmp_checksum": 1, "icmp_short": 1}
+
+
+# --- pings of our own ---
+
+
+class Pinger:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.replies: list[Echo] = []
+        self.errors: list[tuple[Echo, IcmpError | None]] = []
+
+    def on_echo_reply(self, echo: Echo) -> None:
+        self.replies.append(echo)
+
+    def on_echo_error(self, echo: Echo, error: IcmpError | None) -> None:
+        self.errors.append((echo, error))
+
+
+def pinging(family: IpFamily) -> tuple[Stack, Pinger, bytes]:
+    """A stack, the owner of its pings, and the packet of one that has left it with a TTL of 9."""
+    stack, pinger = Stack(), Pinger()
+    stack.ping_handler = pinger
+    stack.send_echo(Echo(family, STACK[family], HOST[family], 7, 3, 9, b"hello"))
+    (frame,) = stack.frames_to_send()
+    return stack, pinger, frame[VNET_HDR_LEN:]
+
+
+@both
+def test_our_ping_leaves_as_asked_and_its_answer_is_told(family: IpFamily) -> None:
+    stack, pinger, whole = pinging(family)
+    asked = parse_ip(whole)
+    assert (asked.source, asked.destination, asked.ttl) == (STACK[family], HOST[family], 9)
+    host = Stack()
+    host.send_echo_reply(echo_of(host, whole), ttl=33)
+    (frame,) = host.frames_to_send()
+    stack.receive(frame[VNET_HDR_LEN:], 1.0)
+    assert pinger.replies == [Echo(family, HOST[family], STACK[family], 7, 3, 33, b"hello")]
+    assert stack.poll_event() is None
+
+
+@both
+def test_an_error_about_our_ping_is_told_as_far_as_it_quotes(family: IpFamily) -> None:
+    stack, pinger, whole = pinging(family)
+    error = build_error(family, HOST[family], STACK[family], IcmpError.TIME_EXCEEDED, whole)
+    stack.receive(error, 1.0)
+    quoted = Echo(family, STACK[family], HOST[family], 7, 3, 0, b"")
+    assert pinger.errors == [(quoted, IcmpError.TIME_EXCEEDED)]
+
+
+@both
+def test_pings_that_nobody_owns_are_not_told_of(family: IpFamily) -> None:
+    stack, pinger, whole = pinging(family)
+    stack.ping_handler = None
+    stack.receive(build_error(family, HOST[family], STACK[family], IcmpError.HOST, whole), 1.0)
+    stack.receive(build_icmp(family, HOST[family], STACK[family], ECHO_REPLY[family], 0, 0, b""), 1.0)
+    assert (pinger.replies, pinger.errors, stack.poll_event()) == ([], [], None)
+    assert stack.drops == {"icmp_ignored": 1}
 
 
 # --- errors that we send ---
@@ -248,6 +308,43 @@ def test_a_narrow_path_and_a_closed_window_at_once() -> None:
     assert (probe.seq, len(probe.data)) == (1, 1)
     (text,) = other.send(".", 1, window=65535)
     assert text.data == bytes(4000)
+
+
+def test_what_was_sacked_fitted_and_is_not_sent_again() -> None:
+    other = troubled()
+    take(other, 8)
+    ack(other, 0, (2, 4))
+    complain(other, TOO_BIG, 1, rest=1300)
+    assert segments(other.answers()) == [(".", 0, 2), (".", 4, 4)]
+    assert flight(other) == (6, 2, 0)
+
+
+def test_a_narrow_path_in_a_recovery_loses_nothing_twice() -> None:
+    other = troubled(sack=False)
+    take(other, 10)
+    for _ in range(3):
+        ack(other, 0)
+    other.send(".", 1, window=3 * MSS)
+    complain(other, TOO_BIG, 1, rest=1300)
+    assert sum(len(segment.data) for segment in other.answers()) == 3 * MSS
+    assert flight(other) == (3, 0, 7)
+    other.send(".", 1, ack=1 + 3 * MSS, window=0)
+    assert (phase(other), flight(other)) == (Phase.RECOVERY, (0, 0, 7))
+
+
+def test_a_probe_that_did_not_fit_tells_of_no_congestion__rfc8985_7_4() -> None:
+    other = troubled(tlp=True, rack=True)
+    take(other, 5)
+    assert segments(other.tick()) == [(".", 4, 1)]
+    cwnd = other.connection.sender.cc.cwnd
+    complain(other, TOO_BIG, 1, rest=1300)
+    other.answers()
+    take(other, 2)
+    other.now += RTT
+    ack(other, 5)
+    ack(other, 7)
+    assert phase(other) is None
+    assert other.connection.sender.cc.cwnd >= cwnd
 
 
 def test_a_wider_path_than_known_changes_nothing() -> None:

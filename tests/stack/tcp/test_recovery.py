@@ -108,6 +108,20 @@ def test_a_second_loss_in_one_window_is_no_second_reduction__rfc6675_5() -> None
     assert other.connection.sender.cc.ssthresh == ssthresh
 
 
+@pytest.mark.parametrize("rack", [False, True])
+def test_the_first_loss_behind_a_recovery_is_a_new_one__rfc6675_5_1(rack: bool) -> None:
+    other = troubled(rack=rack)
+    take(other, 10)
+    ack(other, 0, (1, 5))
+    ack(other, 10)
+    take(other, 5)
+    other.now += RTT
+    ssthresh = other.connection.sender.cc.ssthresh
+    assert ack(other, 10, (11, 14)) == [(".", 10, 1)]
+    assert phase(other) is Phase.RECOVERY
+    assert other.connection.sender.cc.ssthresh < ssthresh
+
+
 def test_the_window_shrinks_in_proportion__rfc6937_3() -> None:
     other = troubled(initial_window=20)
     take(other, 20)
@@ -152,6 +166,16 @@ def test_a_peer_that_takes_a_sack_back_gets_it_again__rfc2018_8() -> None:
     assert ack(other, 2) == [(".", 2, 2)]
     ack(other, 5)
     assert phase(other) is None
+
+
+def test_a_peer_that_takes_back_half_of_a_sack_gets_that_again__rfc2018_8() -> None:
+    other = troubled()
+    take(other, 8)
+    ack(other, 0, (2, 6))
+    assert ack(other, 4) == [(".", 4, 1)]
+    assert phase(other) is Phase.LOSS
+    assert flight(other)[1] == 0
+    assert sum(count for _, _, count in ack(other, 5) + ack(other, 6) + ack(other, 7)) == 3
 
 
 def test_lost_pieces_that_fit_into_one_segment_are_sent_as_one() -> None:

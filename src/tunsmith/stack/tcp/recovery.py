@@ -321,9 +321,12 @@ class Recovery:
     def send_all_again(self, now: float) -> None:
         """The path has become narrower: what is in flight did not fit, but that is no congestion."""
         self.begin()
+        if not self.sender.sack_ok:
+            self._duplicates.forget()
         self.board.lose_all()
         self.sender.away = self.board.sacked + self.board.lost
         self.point = self.sender.snd_nxt
+        self._probe.end = None
         self.sender.output(now)
 
     def expect_probe(self, now: float) -> None:
@@ -338,9 +341,8 @@ class Recovery:
         """RACK's reordering timer; or TLP's, when nothing is SACKed or lost."""
         sender = self.sender
         sender.timers[RACK] = NEVER
-        if self.phase is Phase.OPEN and not sender.away:
-            if self._probe.end is None and sender.inflight:
-                self._probe_tail(now)
+        if self.phase is Phase.OPEN and not sender.away and self._probe.end is None and sender.inflight:
+            self._probe_tail(now)
             return
         self.detect(now)
         if self.phase in SHRINKING:
