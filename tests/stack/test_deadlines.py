@@ -128,3 +128,26 @@ def test_finished_connections_leave_the_heap() -> None:
     list(other.stack.frames_to_send())
     assert other.stack.next_deadline() is None
     assert other.stack.deadlines._heap == []
+
+
+def test_one_that_vanishes_before_it_is_rung_is_passed_over() -> None:
+    """As a connection that only a cycle keeps, when the collector comes between the look and the call."""
+
+    class Vanishing(Alarm):
+        @property
+        def timers(self) -> list[float]:  # type: ignore[override]
+            alarms.pop("vanishing", None)
+            return [1.0]
+
+        @timers.setter
+        def timers(self, timers: list[float]) -> None: ...
+
+    deadlines = Deadlines()
+    alarms = {"vanishing": Vanishing(), "staying": Alarm()}
+    deadlines.schedule(alarms["vanishing"], 1.0)
+    alarms["staying"].timers[0] = 2.0
+    deadlines.schedule(alarms["staying"], 2.0)
+    deadlines.run(2.0)
+    assert list(alarms) == ["staying"]
+    assert alarms["staying"].rung == [2.0]
+    assert deadlines.earliest() is None

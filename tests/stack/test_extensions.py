@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunsmith.errors import WireError
+from tunsmith.stack import extensions as module
 from tunsmith.stack.extensions import Chain, Fragment, ParameterProblem, walk
 
 TCP, UDP = 6, 17
@@ -123,6 +124,18 @@ def test_faults_that_nobody_is_told_of(frame: bytes, reason: str) -> None:
         walk(frame)
     assert caught.value.reason == reason
     assert not isinstance(caught.value, ParameterProblem)
+
+
+@pytest.mark.parametrize("count", [module.MAX_OPTIONS, module.MAX_OPTIONS + 1])
+def test_options_are_bounded__rfc8504_5_3(count: int) -> None:
+    options_ = b"\0" * (count - 1) + b"\x01" + bytes([(6 - count - 1) % 8]) + bytes((6 - count - 1) % 8)
+    frame = packet((HOP, options(options_)))
+    if count <= module.MAX_OPTIONS:
+        assert walk(frame).protocol == UDP
+    else:
+        with pytest.raises(WireError) as caught:
+            walk(frame)
+        assert caught.value.reason == "option_count"
 
 
 def test_option_11_is_silent_to_multicast__rfc8200_4_2() -> None:

@@ -243,3 +243,17 @@ def test_no_packet_makes_it_raise(rest: bytes, vnet: bytes, offload: int) -> Non
                 head = family.header(source, destination, protocol, len(rest), fragment=field)
                 two.receive(two.left, head + rest, vnet)
     two.receive(two.left, rest, vnet)
+
+
+@families
+@pytest.mark.parametrize("lie", ["no size", "no header"])
+def test_super_segments_that_lie_are_dropped(family: IpFamily, lie: str) -> None:
+    two = Two(forwarding=True)
+    vnet, packet = super_segment(family)
+    _, gso_type, length, size, start, offset = VNET.unpack(vnet)
+    if lie == "no size":
+        vnet = VNET.pack(NEEDS_CSUM, gso_type, length, 0, start, offset)
+    else:
+        vnet = VNET.pack(NEEDS_CSUM, gso_type, length, size, len(packet) - 5, offset)
+    two.receive(two.left, packet, vnet)
+    assert (two.right_port.take(), two.stack.drops) == ([], {"gso_header": 1})

@@ -7,7 +7,9 @@ from tunsmith.stack import router as module
 from tunsmith.stack.events import Closed, Datagram, DatagramError, Established, FlowRequested, Readable
 from tunsmith.stack.nic import Nic
 from tunsmith.wire import ndp
+from tunsmith.wire.arp import REPLY, Arp, build_arp
 from tunsmith.wire.checksum import finish, ones_sum, pseudo_sum
+from tunsmith.wire.ethernet import ETHERTYPE_ARP
 from tunsmith.wire.icmp import IcmpError, build_icmp
 from tunsmith.wire.ip import IPV4, IPV6, IpFamily, parse_ip
 from tunsmith.wire.udp import UDP
@@ -319,3 +321,39 @@ def test_error_about_a_datagram_to_nobody_reaches_its_owner() -> None:
     event = bench.stack.poll_event()
     assert isinstance(event, DatagramError)
     assert event.error is IcmpError.NETWORK
+
+
+# --- what is for us changes ---
+
+
+def test_a_single_tun_may_begin_and_stop_to_take_any_destination() -> None:
+    nic = Nic(Port(), ["10.0.0.1/24"])
+    bench = Bench(nic)
+    elsewhere = udp("10.0.0.9", "192.0.2.2")
+    for wanted in (True, False):
+        bench.router.take_any(wanted)
+        bench.receive(nic, elsewhere)
+        assert isinstance(bench.stack.poll_event(), Datagram) is wanted
+        bench.receive(nic, udp("10.0.0.9", "10.0.0.1"))
+        assert isinstance(bench.stack.poll_event(), Datagram)
+    assert bench.stack.drops == {"not_our_address": 1}
+
+
+def test_all_nics_may_begin_and_stop_to_take_any_destination() -> None:
+    two = Two()
+    for wanted in (True, False):
+        two.router.take_any(wanted)
+        for nic, source in ((two.left, "10.1.0.9"), (two.right, "10.2.0.9")):
+            two.receive(nic, udp(source, "192.0.2.2"))
+            assert isinstance(two.stack.poll_event(), Datagram) is wanted
+    assert two.stack.drops == {"not_our_address": 2}
+
+
+def test_addresses_that_somebody_else_has_are_listed__rfc5227_2_1_1() -> None:
+    port = Port(ethernet=True)
+    nic = Nic(port, ["10.0.0.1/24", "10.0.0.2/24"], mac=MAC)
+    bench = Bench(nic, Nic(Port(), ["10.9.0.1/24"]))
+    assert bench.router.duplicates == []
+    claim = build_arp(Arp(REPLY, PEER_MAC, packed("10.0.0.1"), MAC, bytes(4)))
+    bench.receive_ethernet(nic, ETHERTYPE_ARP, claim)
+    assert bench.router.duplicates == [packed("10.0.0.1")]

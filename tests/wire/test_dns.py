@@ -185,3 +185,54 @@ def test_why_a_query_failed_is_told_in_an_extended_error__rfc8914():
 )
 def test_a_query_reads_well_in_a_log(name, rdtype, text):
     assert str(wire.parse_query(dns.message.make_query(name, rdtype).to_wire())) == text
+
+
+def test_what_cannot_be_read_has_no_question_for_people():
+    octets = dns.message.make_query("www.test.", "AAAA").to_wire()
+    assert wire.question_of(octets) == "AAAA www.test"
+    assert [wire.question_of(octets[:cut]) for cut in range(len(octets))] == [""] * len(octets)
+
+
+def test_every_cut_of_a_question_is_short():
+    octets = dns.message.make_query("www.test.", "A", use_edns=0).to_wire()
+    for cut in range(len(octets)):
+        with pytest.raises(WireError) as caught:
+            wire.parse_query(octets[:cut])
+        assert caught.value.reason == "dns_short"
+
+
+def test_a_record_with_a_label_that_cannot_be_is_refused__rfc1035_4_1_4():
+    octets = dns.message.make_query("www.test.", "A").to_wire()
+    with pytest.raises(WireError) as caught:
+        wire.parse_query(octets[:10] + b"\0\1" + octets[12:] + b"\x40" + bytes(20))
+    assert caught.value.reason == "dns_label"
+
+
+def test_records_that_are_not_edns_are_stepped_over__rfc6891_6_1_1():
+    message = dns.message.make_query("a.test.", "A", use_edns=0, payload=1400)
+    message.authority.append(dns.rrset.from_text("test.", 1, "IN", "NS", "ns.test."))
+    query = wire.parse_query(message.to_wire())
+    assert query.edns is not None
+    assert query.edns.payload == 1400
+
+
+def test_a_refusal_keeps_id_and_opcode_and_no_more():
+    notify = b"\x12\x34" + b"\x21\x00" + bytes(8)  # opcode 4, RD, no question
+    refusal = dns.message.from_wire(wire.error_reply(notify, wire.NOTIMP))
+    assert (refusal.id, refusal.opcode(), refusal.rcode()) == (0x1234, 4, dns.rcode.NOTIMP)
+    assert refusal.flags & dns.flags.QR
+    assert not refusal.question
+    assert wire.error_reply(notify[:11], wire.FORMERR) is None
+
+
+def test_only_a_failure_may_leave_out_the_question__rfc5452_9_1():
+    query = wire.parse_query(dns.message.make_query("a.test.", "A", id=1).to_wire())
+    bare = b"\0\1\x80"
+    assert wire.is_reply(query, bare + bytes([wire.FORMERR]) + bytes(8))
+    assert not wire.is_reply(query, bare + bytes([wire.NOERROR]) + bytes(8))
+    assert not wire.is_reply(query, bare)
+
+
+@pytest.mark.parametrize("name", ["a", "www.example.com", "x" * 63 + ".test"])
+def test_a_host_name_is_encoded_as_dnspython_does(name):
+    assert wire.encode_name(name) == dns.name.from_text(name).to_wire()

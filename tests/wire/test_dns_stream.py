@@ -38,3 +38,10 @@ def test_a_stream_that_ends_amid_a_message_shows():
     deframer = Deframer()
     assert deframer.feed(frame(b"whole") + b"\0") == [b"whole"]
     assert deframer.unfinished
+
+
+def test_a_message_comes_out_with_its_last_byte():
+    deframer = Deframer()
+    octets = frame(b"message")
+    assert [deframer.feed(octets[at : at + 1]) for at in range(len(octets))] == [[]] * 8 + [[b"message"]]
+    assert not deframer.unfinished

@@ -66,3 +66,9 @@ def test_options_that_do_not_add_up_are_left_behind() -> None:
     for options in (b"\x94\x09\0\0", b"\x01\x01\x01\x94", b"\x94\x01\0\0"):
         packet = _packet(bytes(200), options=options)
         assert fragment(packet, parse_ip(packet), 120)[1][0] == 0x45
+
+
+def test_a_packet_that_just_fits_stays_whole() -> None:
+    packet = _packet(bytes(100))
+    assert fragment(packet, parse_ip(packet), 120) == [packet]
+    assert len(fragment(packet, parse_ip(packet), 119)) == 2

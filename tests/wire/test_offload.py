@@ -225,3 +225,11 @@ def test_other_frames_on_ethernet_are_only_finished() -> None:
     assert segment_ethernet(PLAIN + arp) == [PLAIN + arp]
     with pytest.raises(WireError, match="ethernet_short"):
         segment_ethernet(PLAIN + b"short")
+
+
+def test_a_frame_without_room_for_its_virtio_header_is_refused() -> None:
+    for cut in range(VNET_HDR_LEN):
+        for finish in (complete_checksum, segment):
+            with pytest.raises(WireError) as caught:
+                finish(bytes(cut))
+            assert caught.value.reason == "vnet_short"

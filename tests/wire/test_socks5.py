@@ -47,6 +47,7 @@ def test_the_bytes_are_those_of_the_rfc() -> None:
     assert (
         socks5.request(Command.UDP_ASSOCIATE, "::1", 0) == b"\x05\x03\x00\x04" + bytes(15) + b"\x01\x00\x00"
     )
+    assert socks5.choice(Method.PASSWORD) == b"\x05\x02"
     assert socks5.datagram_header("192.0.2.1", 53) == b"\x00\x00\x00\x01\xc0\x00\x02\x01\x00\x35"
 
 
@@ -170,3 +171,18 @@ def test_any_datagram_is_parsed_or_refused(data: bytes) -> None:
     assert size <= len(data)
     assert len(host) <= 255
     assert 0 <= port <= 65535
+
+
+@pytest.mark.parametrize("kind", [0, 2, 5, 255])
+def test_datagram_of_an_unknown_address_type_is_refused(kind: int) -> None:
+    with pytest.raises(WireError) as caught:
+        socks5.datagram_header_size(bytes((0, 0, 0, kind)) + bytes(300))
+    assert caught.value.reason == "address type"
+
+
+def test_datagram_header_that_is_cut_is_short() -> None:
+    for header in (socks5.datagram_header("192.0.2.1", 53), socks5.datagram_header("a.test", 53)):
+        for cut in range(3, len(header)):
+            with pytest.raises(WireError) as caught:
+                socks5.parse_datagram_header(header[:cut])
+            assert caught.value.reason == "short"

@@ -69,8 +69,8 @@ def walk(
     `offset` whose protocol is the byte at `named_at`. `multicast` says that the destination is.
 
     A reassembled datagram goes on where its first fragment stopped: `packet` is that fragment's header
-    and the whole payload, `offset` the length of the header, `named_at` eight less; a fragment in the
-    answer is then to be dropped. Fragments that are whole datagrams (RFC 6946) are stepped over.
+    and the whole payload, `offset` the length of the header, `named_at` eight less. Fragments that are whole
+    datagrams (RFC 6946) are stepped over.
 
     Raises WireError where silence is the answer (`extension_truncated`, `extension_chain`,
     `fragment_nested`, `option_discard`, `option_count`, `no_next_header`) and

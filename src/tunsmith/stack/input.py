@@ -155,11 +155,10 @@ class Input:
         self._pass_on(header, chain.protocol, packet[chain.offset :], vnet, now, chain.named_at)
 
     def _receive_reassembled(self, header: IpHeader, packet: memoryview, at: int, now: float) -> None:
-        """An IPv6 packet that came in fragments; the fragment header still ends at `at`."""
+        """An IPv6 packet that came in fragments; the fragment header still ends at `at`. The first fragment has been
+        walked to its upper layer, so that no other fragment header follows."""
         try:
             chain = walk(packet, at - 8, at)
-            if chain.fragment is not None:
-                raise WireError("fragment_nested")
             self._pass_on(header, chain.protocol, packet[chain.offset :], PLAIN, now, chain.named_at)
         except ParameterProblem as problem:
             self._parameter_problem(header, packet, problem, now)

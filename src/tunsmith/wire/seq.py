@@ -10,8 +10,3 @@ from __future__ import annotations
 def widen(seq32: int, near: int) -> int:
     """The full stream position nearest to `near` whose low 32 bits are `seq32`. RFC 9293 §3.4. Never raises."""
     return near + ((seq32 - near + 0x80000000) & 0xFFFFFFFF) - 0x80000000
-
-
-def narrow(position: int) -> int:
-    """The 32 bits of a stream position that go on the wire."""
-    return position & 0xFFFFFFFF

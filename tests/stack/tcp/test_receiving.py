@@ -289,6 +289,16 @@ def test_peeking_takes_nothing() -> None:
     assert connection.read(10, other.now) == b""
 
 
+def test_peeking_into_the_first_of_many_pieces_looks_at_no_other() -> None:
+    other = established()
+    for at, letter in enumerate((b"a", b"b", b"c")):
+        other.send(".", 1 + 3000 * at, letter * 3000)
+    connection = other.connection
+    assert connection.read(10, other.now, peek=True) == b"a" * 10
+    assert connection.read(3001, other.now, peek=True) == b"a" * 3000 + b"b"
+    assert connection.read(10_000, other.now) == b"a" * 3000 + b"b" * 3000 + b"c" * 3000
+
+
 # --- the owner takes text at once ---
 
 

@@ -39,3 +39,9 @@ def test_an_estimate_is_never_negative_though_a_clock_goes_back(samples: list[fl
         assert rtt.srtt >= 0.0 <= rtt.shortest
         assert 0.2 <= rtt.rto <= 120.0
         assert 0.0 < rtt.wait <= rtt.rto
+
+
+def test_a_round_trip_that_ends_before_it_began_counts_as_none() -> None:
+    rtt = estimator()
+    rtt.on_sample(-0.5)
+    assert (rtt.srtt, rtt.rttvar, rtt.shortest, rtt.rto) == (0.0, 0.0, 0.0, 0.2)

@@ -86,7 +86,7 @@ def test_the_buffer_is_bounded_and_says_when_it_has_room() -> None:
     assert other.events() == ["writable"]
 
 
-@pytest.mark.parametrize("buffer", [1000, 50_000, 1 << 20])
+@pytest.mark.parametrize("buffer", [1000, 50_000, 1 << 20, 1 << 22])
 def test_what_there_is_room_for_is_taken_whole_and_its_lack_is_told(buffer: int) -> None:
     other = established(send_buffer=buffer)
     fetched = 0
@@ -524,6 +524,21 @@ def test_a_probe_may_be_taken() -> None:
     assert (probe.seq, probe.data) == (102, b"a")
     (text,) = other.send(".", 1, ack=103, window=100)
     assert (text.seq, text.data) == (103, b"iting")
+
+
+def test_a_probe_of_the_last_byte_may_be_taken_and_nothing_is_left_to_ask() -> None:
+    other = established()
+    other.take(b"a" * 100)
+    other.send(".", 1, ack=101, window=0)
+    assert other.take(b"z") == []
+    (probe,) = other.tick()
+    assert (probe.seq, probe.data) == (101, b"z")
+    assert other.send(".", 1, ack=102, window=0) == []
+    assert other.connection.unacknowledged == 0
+    assert other.wait(600.0) == []
+    assert other.stack.next_deadline() is None
+    (text,) = other.send(".", 1, ack=102, window=10) or other.take(b"more")
+    assert (text.seq, text.data) == (102, b"more")
 
 
 def test_a_fin_behind_a_closed_window_is_probed_like_text() -> None:

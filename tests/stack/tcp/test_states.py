@@ -140,6 +140,17 @@ def test_simultaneous_open__rfc9293_figure_7() -> None:
     assert other.events() == ["established"]
 
 
+def test_a_syn_ack_that_acknowledges_something_else_does_not_complete_a_simultaneous_open() -> None:
+    other = peer()
+    other.open()
+    other.send("S", 0)
+    for ack in (0, 2):
+        other.send("S.", 0, ack=ack)
+        assert (other.state, other.events()) == ("SYN-RECEIVED", [])
+    other.send("S.", 0, ack=1)
+    assert (other.state, other.events()) == ("ESTABLISHED", ["established"])
+
+
 def test_after_a_simultaneous_open_the_window_of_the_syn_holds_until_another_is_told() -> None:
     other = peer()
     other.open()
