@@ -135,7 +135,7 @@ def test_one_that_vanishes_before_it_is_rung_is_passed_over() -> None:
 
     class Vanishing(Alarm):
         @property
-        def timers(self) -> list[float]:  # type: ignore[override]
+        def timers(self) -> list[float]:
             alarms.pop("vanishing", None)
             return [1.0]
 

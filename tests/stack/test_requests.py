@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.stack.packets import FAMILIES, name
-from tests.stack.tcp.peer import Peer, peer
+from tests.stack.tcp.peer import PLAIN_CONFIG, Peer, peer
 from tunsmith.stack.config import StackConfig
 from tunsmith.stack.events import FlowRequested
 from tunsmith.stack.request import FlowRequest
@@ -132,6 +134,14 @@ def test_a_reset_takes_the_request_back() -> None:
     assert other.answers() == []
 
 
+def test_a_reset_takes_back_a_request_whose_owner_does_not_ask() -> None:
+    other = peer()
+    request = other.request()
+    assert other.send("R", 1) == []
+    assert request.cancelled
+    assert not other.stack.requests
+
+
 def test_a_syn_with_nothing_but_a_timestamp_is_understood() -> None:
     other = peer(timestamps=True)
     synack = other.knock(options=TcpOptions(timestamp=(777, 0)))
@@ -199,3 +209,16 @@ def test_the_isn_of_a_flow_follows_a_clock_and_that_of_another_cannot_be_guessed
     assert stack.initial_sequence(one, 10.0) != stack.initial_sequence(two, 10.0)
     other = Stack(StackConfig(isn_secret=b"another"))
     assert stack.initial_sequence(one, 10.0) != other.initial_sequence(one, 10.0)
+
+
+def test_who_embeds_the_stack_may_choose_the_isn() -> None:
+    asked: list[tuple[bytes, float]] = []
+
+    def isn(key: bytes, now: float) -> int:
+        asked.append((key, now))
+        return 0x1_2345_6789
+
+    other = Peer(replace(PLAIN_CONFIG, isn=isn))
+    other.knock()
+    assert other.iss == 0x2345_6789
+    assert asked == [(other.connection.key, other.now)]

@@ -218,7 +218,9 @@ def test_records_that_are_not_edns_are_stepped_over__rfc6891_6_1_1():
 
 def test_a_refusal_keeps_id_and_opcode_and_no_more():
     notify = b"\x12\x34" + b"\x21\x00" + bytes(8)  # opcode 4, RD, no question
-    refusal = dns.message.from_wire(wire.error_reply(notify, wire.NOTIMP))
+    octets = wire.error_reply(notify, wire.NOTIMP)
+    assert octets is not None
+    refusal = dns.message.from_wire(octets)
     assert (refusal.id, refusal.opcode(), refusal.rcode()) == (0x1234, 4, dns.rcode.NOTIMP)
     assert refusal.flags & dns.flags.QR
     assert not refusal.question

@@ -11,9 +11,8 @@ from tests.stack.tcp.peer import Peer, Segment, peer
 from tunsmith.stack.config import StackConfig
 from tunsmith.stack.events import FlowRequested
 from tunsmith.stack.tcp.policy import Options
-from tunsmith.wire.ip import IpFamily, parse_ip
+from tunsmith.wire.ip import IpFamily
 from tunsmith.wire.tcp import TcpOptions
-from tunsmith.wire.vnet import VNET_HDR_LEN
 
 MSS = 1460
 NOT_ECT, ECT0, CE = 0, 2, 3
@@ -236,21 +235,3 @@ def test_a_loss_while_the_window_shrinks_is_repaired_without_a_second_reduction(
         sent = other.send(".", 1, ack=1 + MSS)
     assert brief(sent) == [(".", 1 + MSS, MSS, NOT_ECT)]
     assert other.connection.sender.cc.ssthresh == 5 * MSS
-
-
-def test_the_ecn_field_stands_next_to_the_traffic_class_of_the_options__rfc3168_5() -> None:
-    other = peer(ecn="accept")
-    other.send("SEW", 0)
-    event = other.stack.poll_event()
-    assert isinstance(event, FlowRequested)
-    connection = event.request.accept(None, other.now, Options(traffic_class=0x20, ttl=9))
-    assert connection is not None
-    (synack,) = other.stack.frames_to_send()
-    header = parse_ip(synack[VNET_HDR_LEN:])
-    assert (header.traffic_class, header.ttl) == (0x20 | NOT_ECT, 9)
-    other.iss, other.ack = connection.iss & 0xFFFFFFFF, 1
-    other.send(".", 1)
-    connection.send(b"text", other.now)
-    (text,) = other.stack.frames_to_send()
-    header = parse_ip(text[VNET_HDR_LEN:])
-    assert (header.traffic_class, header.ttl) == (0x20 | ECT0, 9)

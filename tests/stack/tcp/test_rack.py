@@ -111,6 +111,34 @@ def test_after_a_timeout_what_was_sent_lately_is_not_lost__rfc8985_6_3() -> None
     assert recovery(other).board.records[-1].marks == 0
 
 
+def test_a_recovery_for_nothing_is_reordering_seen__rfc8985_6_2() -> None:
+    other = troubled(rack=True, stamps=True)
+    take(other, 10)
+    other.now += RTT
+    assert ack(other, 0, (1, 4)) == [(".", 0, 1)]
+    other.now += 0.01
+    ack(other, 4, ago=RTT + 0.01)  # of the first transmission: it was only late
+    assert phase(other) is None
+    take(other, 4)
+    other.now += RTT
+    assert ack(other, 4, (5, 8)) == []
+    assert phase(other) is Phase.OPEN
+
+
+def test_in_slow_start_a_loss_found_by_time_is_sent_again_and_costs_nothing_more() -> None:
+    other = racked()
+    take(other, 6)
+    assert segments(other.tick()) == [(".", 0, 1)]
+    other.now += RTT
+    assert ack(other, 1, (0, 1)) == [(".", 1, 2)]  # the first came twice: reordering
+    other.now += RTT
+    ack(other, 1, (2, 3))
+    cwnd = other.connection.sender.cc.cwnd
+    assert segments(other.tick()) == [(".", 1, 1)]
+    assert phase(other) is Phase.LOSS
+    assert other.connection.sender.cc.cwnd == cwnd
+
+
 def test_a_widened_window_lasts_for_sixteen_recoveries__rfc8985_6_2() -> None:
     rack, rtt = Rack(), RttEstimator(1.0, 0.2, 120.0)
     rtt.on_sample(RTT)

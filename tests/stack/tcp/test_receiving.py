@@ -65,6 +65,13 @@ def test_in_a_batch_one_ack_is_enough() -> None:
     assert len(other.send(".", 1 + 7 * MSS, bytes(MSS))) == 1
 
 
+def test_a_batch_that_brought_no_text_is_not_acknowledged() -> None:
+    other = established()
+    with other.stack.batch(other.now):
+        other.send(".", 1)
+    assert other.answers() == []
+
+
 def test_a_connection_that_ends_in_a_batch_acknowledges_no_more() -> None:
     other = established()
     with other.stack.batch(other.now):

@@ -86,6 +86,15 @@ def test_sack_blocks_outside_of_the_flight_are_ignored__rfc2018() -> None:
     assert phase(other) is None
 
 
+def test_a_block_around_what_is_known_adds_what_is_new_at_both_ends__rfc2018_4() -> None:
+    other = troubled()
+    take(other, 8)
+    ack(other, 0, (4, 5))
+    ack(other, 0, (3, 6))
+    in_network, sacked, lost = flight(other)
+    assert (sacked, in_network + lost) == (3, 5)
+
+
 def test_recovery_ends_when_all_before_it_is_acknowledged__rfc6675_5() -> None:
     other = troubled()
     take(other, 10)

@@ -159,6 +159,13 @@ def test_after_a_simultaneous_open_the_window_of_the_syn_holds_until_another_is_
     assert other.connection.sender.snd_wnd == 700
 
 
+def test_a_fin_sent_again_that_acknowledges_ours_ends_the_connection__rfc9293_3_10_7_4() -> None:
+    other = in_state("LAST-ACK")
+    assert other.send("F.", 1, ack=2) == []
+    assert other.events() == ["closed 0"]
+    assert not other.stack.connections
+
+
 @pytest.mark.parametrize("name", SYNCHRONIZED)
 def test_an_exact_reset_ends_the_connection(name: str) -> None:
     other = in_state(name)
