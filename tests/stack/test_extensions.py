@@ -149,6 +149,27 @@ def test_unknown_options_that_may_be_skipped_are() -> None:
     assert walk(packet((HOP, options(b"\x05\x02\0\0\0\0")))).protocol == UDP
 
 
+@given(
+    st.lists(st.sampled_from([DESTINATION, FRAGMENT, ROUTING, HOP]), max_size=4),
+    st.sampled_from([TCP, UDP, 58, 132]),
+    st.binary(max_size=80),
+)
+def test_behind_a_first_fragment_that_was_walked_no_fragment_header_follows__rfc7112(
+    kinds: list[int], upper: int, rest: bytes
+) -> None:
+    """So that the datagram that it begins, once whole, can be passed on."""
+    bodies = {FRAGMENT: fragment(0, True)[1], ROUTING: options(bytes(6))}
+    headers = [(kind, bodies.get(kind, options(PAD6))) for kind in kinds]
+    first = packet(fragment(0, True), *headers, upper=upper, payload=bytes(24))
+    try:
+        chain = walk(first)
+    except WireError:
+        return
+    assert FRAGMENT not in kinds
+    whole = walk(first + rest, chain.offset - 8, chain.offset)
+    assert (whole.protocol, whole.fragment) == (upper, None)
+
+
 _protocols = st.sampled_from([HOP, ROUTING, FRAGMENT, DESTINATION, TCP, UDP, 58, 59, 255])
 
 

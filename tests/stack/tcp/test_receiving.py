@@ -297,11 +297,18 @@ def test_peeking_takes_nothing() -> None:
 
 
 def test_peeking_into_the_first_of_many_pieces_looks_at_no_other() -> None:
+    class Sealed(bytes):
+        def __getitem__(self, key: object) -> bytes:  # type: ignore[override]
+            raise AssertionError("looked at")
+
     other = established()
     for at, letter in enumerate((b"a", b"b", b"c")):
         other.send(".", 1 + 3000 * at, letter * 3000)
     connection = other.connection
+    pieces = connection.receiver.ready
+    second, pieces[1] = pieces[1], Sealed(pieces[1])
     assert connection.read(10, other.now, peek=True) == b"a" * 10
+    pieces[1] = second
     assert connection.read(3001, other.now, peek=True) == b"a" * 3000 + b"b"
     assert connection.read(10_000, other.now) == b"a" * 3000 + b"b" * 3000 + b"c" * 3000
 
