@@ -40,21 +40,6 @@ class ConnectionHandler(Protocol):
         """The connection is gone. `error`: 0 after an orderly close, else an errno."""
 
 
-class Nobody:
-    """The ConnectionHandler of a connection that is over."""
-
-    def on_established(self, connection: Connection) -> None:
-        """Nobody hears it."""
-
-    on_writable = on_fin = on_established
-
-    def on_data(self, connection: Connection, data: memoryview) -> int:
-        return len(data)
-
-    def on_closed(self, connection: Connection, error: int) -> None:
-        """Nobody hears it."""
-
-
 class ListenerHandler(Protocol):
     """The owner of a listener."""
 

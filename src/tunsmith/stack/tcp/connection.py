@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunsmith.errors import LocalError
-from tunsmith.stack.events import Nobody
 from tunsmith.stack.tcp.policy import Options, Policy
 from tunsmith.stack.tcp.readiness import Readiness, discard
 from tunsmith.stack.tcp.receiver import Receiver
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from tunsmith.stack.stack import Stack
 
 CLOSED = State.CLOSED
-NOBODY = Nobody()
 UNLIMITED = 1 << 62
 BLACK_HOLE_TIMEOUTS = 3
 """Timeouts in a row that make smaller segments worth a try, and as many again the smallest."""
@@ -389,6 +387,6 @@ class Connection(Readiness):
         self.stack.forget(self)
         if self.tuning is not None:
             self.stack.receive_grown -= self.tuning.grown
-        handler, self.handler = self.handler, NOBODY
+        handler, self.handler = self.handler, self.stack.queue
         if tell:
             handler.on_closed(self, error)
