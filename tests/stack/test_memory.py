@@ -10,7 +10,7 @@ from weakref import ref
 
 import pytest
 
-from bench.memory import Pair
+from bench.memory import Pair, Silent
 from tunsmith.stack.config import StackConfig
 from tunsmith.stack.tcp.connection import Connection
 from tunsmith.stack.tcp.policy import Options
@@ -123,6 +123,21 @@ def test_what_nobody_accepted_is_freed_with_its_listener() -> None:
     del connections
     assert not any(each() for each in watched)
     assert gc.collect() == 0
+
+
+@pytest.mark.usefixtures("_nobody_collects")
+def test_a_connection_that_is_over_lets_go_of_its_owner() -> None:
+    """An owner who keeps his connection, to look at how it went, is no cycle."""
+    pair = Pair()
+    (connection,) = pair.connect(1)
+    owner = Silent(pair)
+    connection.handler = owner
+    watched = ref(owner)
+    connection.close(pair.now)
+    pair.settle()
+    assert connection.error == 0
+    del owner
+    assert watched() is None
 
 
 def blocks_left(number: int) -> tuple[int, int]:
