@@ -100,3 +100,23 @@ async def test_an_endpoint_ends_with_its_stack() -> None:
         endpoint = left.open_ping_endpoint()
         await left.close()
         assert [request async for request in endpoint] == []
+
+
+@families
+@pytest.mark.parametrize(
+    ("wish", "code"),
+    [
+        ({"size": 65508}, errno.EMSGSIZE),
+        ({"size": -1}, errno.EMSGSIZE),
+        ({"ttl": 0}, errno.EINVAL),
+        ({"ttl": 256}, errno.EINVAL),
+    ],
+)
+async def test_what_fits_in_no_packet_is_refused(
+    pair: Pair, family: int, wish: dict[str, int], code: int
+) -> None:
+    left, _ = pair
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        await left.ping(RIGHT[family], **wish)  # type: ignore[arg-type]
+    assert caught.value.errno == code
+    assert await left.ping(RIGHT[family], size=65507) >= 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import hashlib
 import random
 import socket
@@ -225,3 +226,21 @@ async def test_no_address_of_that_kind() -> None:
         with pytest.raises(OSError, match="no IPv6 address") as raised:
             await stack.open_connection(ELSEWHERE[6], 80)
         assert raised.value.errno == errno.EADDRNOTAVAIL
+
+
+async def test_what_cannot_begin_is_told_once_and_leaves_nothing_behind(pair: Pair) -> None:
+    """A refusal at once reaches the caller, and no future that nobody asks."""
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    with pytest.raises(OSError, match="no connection has such ends"):
+        await pair[0].open_connection(RIGHT[4], 0)
+    gc.collect()
+    await asyncio.sleep(0)
+    assert told == []
+
+
+@families
+async def test_on_a_tun_there_is_no_way_to_oneself(pair: Pair, family: int) -> None:
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        await pair[0].open_connection(LEFT[family], 80)
+    assert caught.value.errno == errno.ENETUNREACH

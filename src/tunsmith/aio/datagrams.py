@@ -7,10 +7,11 @@ which calls an asyncio.DatagramProtocol as it arrives.
 from __future__ import annotations
 
 import asyncio
+import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tunsmith.aio.address import HostPort, SocketAddress
+from tunsmith.aio.address import HostPort, SocketAddress, os_error
 from tunsmith.aio.inbox import Inbox
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class DatagramEndpoint:
         try:
             item = await self._inbox.get()
         except StopAsyncIteration:
-            raise ConnectionAbortedError("the endpoint is closed") from None
+            raise os_error(errno.ECONNABORTED, "the endpoint is closed") from None
         if isinstance(item, OSError):
             raise item
         return item

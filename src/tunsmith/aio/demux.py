@@ -88,6 +88,7 @@ class Demultiplexer:
             transport.attach(connection)
             await waiter
         except BaseException:
+            waiter.cancel()  # nobody asks it any more
             transport.abort()
             raise
         return transport, transport.get_protocol()  # type: ignore[return-value]  # what the factory made

@@ -183,8 +183,10 @@ class Host:
         self._gone.set()
 
     def _running(self) -> Demultiplexer:
-        if self._state != "running":
-            raise RuntimeError(f"this stack is {self._state}")
+        if self._state == "new":
+            raise RuntimeError("this stack is new: `async with` it, or start() and await settle() first")
+        if self._state == "closed":
+            raise RuntimeError("this stack is closed")
         return self._demux
 
     # --- what is known ---

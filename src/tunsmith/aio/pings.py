@@ -24,6 +24,8 @@ QUEUE = 128
 """Pings that wait for a program that wants to answer them."""
 AT_ONCE = 1024
 """Pings of ours that wait for an answer."""
+LONGEST = 65535 - 20 - 8
+"""Bytes in a ping, behind the headers of IPv4 and ICMP."""
 
 
 class Pings:
@@ -50,6 +52,10 @@ class Pings:
 
     async def ping(self, source: bytes, destination: bytes, size: int, ttl: int) -> float:
         """See `Stack.ping`, which bounds its time."""
+        if not 0 <= size <= LONGEST:
+            raise os_error(errno.EMSGSIZE, f"{size} bytes, where 0 to {LONGEST} fit")
+        if not 1 <= ttl <= 255:
+            raise os_error(errno.EINVAL, f"ttl {ttl}, where 1 to 255 are possible")
         if len(self._waiting) >= AT_ONCE:
             raise os_error(errno.ENOBUFS, f"{AT_ONCE} pings wait for an answer")
         self._sequence = (self._sequence + 1) & 0xFFFF

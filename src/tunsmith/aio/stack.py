@@ -248,7 +248,8 @@ class Stack(Host):
         source: str | None = None,
     ) -> float:
         """Send one ping with `size` bytes and wait for the answer; returns the round-trip time, in seconds. Raises
-        TimeoutError, or OSError EHOSTUNREACH and its kin where the network says why there is none."""
+        TimeoutError, or OSError EHOSTUNREACH and its kin where the network says why there is none; EMSGSIZE and
+        EINVAL for sizes and TTLs that no packet can have."""
         destination = pack(host)
         own = self._source(destination, None if source is None else (source, 0))[0]
         with named_timeout(f"no answer from {host} within {timeout} s"):

@@ -16,7 +16,14 @@ import click
 
 from tunsmith.aio.address import os_error
 from tunsmith.cli.main import FAILED, complain
-from tunsmith.cli.on_link import Interface, parse_address, run_until_signal, say_about
+from tunsmith.cli.on_link import (
+    Interface,
+    open_stack,
+    parse_address,
+    parse_station,
+    run_until_signal,
+    say_about,
+)
 from tunsmith.cli.standard_streams import read_chunks, write_all
 from tunsmith.errors import UsageError
 
@@ -31,8 +38,13 @@ NOBODY_READS = 128 + 13
 
 
 @click.command()
+@click.option("--tap", is_flag=True, help="TUN is a TAP: Ethernet, with ARP and neighbour discovery.")
+@click.option("--mac", metavar="MAC", help="The MAC address on a TAP; by default one made up.")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait for the connection."
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="How long to wait for the connection.",
 )
 @click.option(
     "--json", is_flag=True, help="A line of JSON about the connection at its end, on standard error."
@@ -49,6 +61,8 @@ def command(
     lport: int,
     raddr: str,
     rport: int,
+    tap: bool,
+    mac: str | None,
     timeout: float | None,
     json: bool,
     verbose: bool,
@@ -57,9 +71,10 @@ def command(
     the answer to standard output, each until its end. A TCP/IP stack of its own, no socket.
 
     \b
-    nc -l 10.7.0.1 8000 &                                  once tun0 is there
+    nc -l 8000 &
     printf hi | tunsmith connect tun0 10.7.0.2 0 10.7.0.1 8000
     tunsmith connect tun0 fd07::2 0 fd07::1 22             IPv6
+    tunsmith connect --tap tap0 10.7.0.2 0 10.7.0.1 8000   Ethernet
 
     \b
     Where there is no interface TUN, one is made, and is gone at the end: this machine is RADDR on it if that is in
@@ -73,10 +88,13 @@ def command(
     reads the output.
     """
     local, remote = parse_address(laddr, "LADDR"), parse_address(raddr, "RADDR")
-    if local.version != remote.version or local.ip == remote.ip:
-        raise UsageError(f"no connection leads from {local.ip} to {remote.ip}")
+    if local.version != remote.version:
+        raise UsageError(f"LADDR {local.ip} and RADDR {remote.ip}: both have to be IPv4, or both IPv6")
+    if local.ip == remote.ip:
+        raise UsageError(f"LADDR and RADDR are both {local.ip}: they have to be two hosts")
+    station = parse_station(mac, tap)
     talk = _Talk((local, lport), (remote, rport), timeout, verbose)
-    code = run_until_signal(lambda: talk.run(tun))
+    code = run_until_signal(lambda: talk.run(tun, tap, station))
     if json and talk.statistics is not None:
         sys.stderr.write(json_format.dumps({"exit_code": code, **asdict(talk.statistics)}) + "\n")
     return code
@@ -103,20 +121,19 @@ class _Talk:
         """Those of the connection; None where there was none."""
         return self._statistics() if self._statistics else None
 
-    async def run(self, tun: str) -> int:
+    async def run(self, tun: str, tap: bool, mac: bytes | None) -> int:
         """All of it; returns the exit code."""
-        from tunsmith.aio.stack import Stack
         from tunsmith.host.link import is_local, open_link
 
         remote, local = self._remote.ip, self._local
         here = remote if remote in local.network and not is_local(remote) else None
-        link = open_link(tun, local.ip, here)
-        stack = Stack(link.device, [str(local)])
-        stack.start()
+        link = open_link(tun, local.ip, here, tap=tap)
+        stack = open_stack(link, local, mac)
         if self._verbose or not link.up:
             say_about(link, self._say)
         patience: float | None = 0.0
         try:
+            await stack.settle()
             await self._talk(stack)
             patience = None  # what was said is delivered, however long the peer takes
         except _OutputError as error:
@@ -155,7 +172,8 @@ class _Talk:
 
     def _failed(self, error: OSError) -> int:
         where = f"{self._remote.ip} port {self._rport}"
-        return complain(f"{where}: {error.strerror or error}", error.errno or FAILED)
+        text = error.strerror or str(error)
+        return complain(text if where in text else f"{where}: {text}", error.errno or FAILED)
 
     @staticmethod
     def _say(line: str) -> None:

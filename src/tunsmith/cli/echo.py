@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tunsmith.cli.on_link import Interface, parse_address, run_until_signal, say_about
+from tunsmith.cli.on_link import (
+    Interface,
+    open_stack,
+    parse_address,
+    parse_station,
+    run_until_signal,
+    say_about,
+)
 from tunsmith.cli.reporters import human_size
-from tunsmith.errors import DeviceError, UsageError
-from tunsmith.wire.ethernet import parse_mac
+from tunsmith.errors import DeviceError
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
@@ -48,33 +54,18 @@ def command(tun: str, address: str, port: int, tap: bool, mac: str | None, json:
     Exit code: 0 when ended by SIGINT or SIGTERM; 2 for a wrong command line; 125 where TUN cannot be used.
     """
     ours = parse_address(address, "ADDRESS")
-    station = None if mac is None else _parse_mac(mac)
-    if mac is not None and not tap:
-        raise UsageError("--mac goes with --tap: only Ethernet has MAC addresses")
+    station = parse_station(mac, tap)
     return run_until_signal(lambda: serve(tun, ours, port, tap, station, _Reporter(json)))
-
-
-def _parse_mac(text: str) -> bytes:
-    try:
-        return parse_mac(text)
-    except ValueError as error:
-        raise UsageError(f"--mac {text}: {error}") from None
 
 
 async def serve(
     tun: str, address: Interface, port: int, tap: bool, mac: bytes | None, report: _Reporter
 ) -> int:
     """Echo until cancelled."""
-    from tunsmith.aio.stack import Stack
     from tunsmith.host.link import open_link
 
     link = open_link(tun, address.ip, tap=tap)
-    try:
-        stack = Stack(link.device, [str(address)], mac=mac)
-    except UsageError:
-        link.device.close()
-        raise
-    stack.start()
+    stack = open_stack(link, address, mac)
 
     async def echo(reader: StreamReader, writer: StreamWriter) -> None:
         began, error = time.monotonic(), None
@@ -91,8 +82,6 @@ async def serve(
     try:
         say_about(link, report.notice)
         await stack.settle()
-        if tap and link.here is not None:
-            stack.add_route(f"{'::' if address.version == 6 else '0.0.0.0'}/0", gateway=str(link.here))
         await stack.start_server(echo, str(address.ip), port, limit=CHUNK)
         report.listening(link.name, address, port)
         await stack.until_gone()

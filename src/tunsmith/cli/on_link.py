@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, ip_interface
 from typing import TYPE_CHECKING, Any
 
 from tunsmith.cli.main import NOT_STARTED, complain
 from tunsmith.errors import DeviceError, HostError, UsageError
+from tunsmith.wire.ethernet import parse_mac
 
 if TYPE_CHECKING:
+    from tunsmith.aio.stack import Stack
     from tunsmith.host.link import Link
 
 Interface = IPv4Interface | IPv6Interface
 
+_BROADCAST = IPv4Address("255.255.255.255")
 _USUAL_PREFIX = {4: 24, 6: 64}
 
 
@@ -26,11 +29,41 @@ def parse_address(text: str, what: str) -> Interface:
     except ValueError:
         raise UsageError(f"{what} {text}: not an IP address, like 10.7.0.2 or fd07::2") from None
     ip = address.ip
-    if ip.is_multicast or ip.is_unspecified or ip.is_loopback:
+    if ip.is_multicast or ip.is_unspecified or ip.is_loopback or ip == _BROADCAST:
         raise UsageError(f"{what} {text}: no address that a host can have on a link")
+    if ip.version == 6 and ip.is_link_local:
+        raise UsageError(f"{what} {text}: link-local addresses are not for this; take one like fd07::2")
     if "/" in text:
         return address
     return ip_interface((ip, _USUAL_PREFIX[ip.version]))
+
+
+def parse_station(mac: str | None, tap: bool) -> bytes | None:
+    """What --mac says. Raises UsageError for what is no MAC, and where there is no Ethernet."""
+    if mac is None:
+        return None
+    if not tap:
+        raise UsageError("--mac goes with --tap: only Ethernet has MAC addresses")
+    try:
+        return parse_mac(mac)
+    except ValueError as error:
+        raise UsageError(f"--mac: {error}") from None
+
+
+def open_stack(link: Link, address: Interface, mac: bytes | None) -> Stack:
+    """A stack that is `address` on `link`, started; on Ethernet whatever is not near goes by way of this machine, where
+    the interface was made. Raises UsageError."""
+    from tunsmith.aio.stack import Stack
+
+    try:
+        stack = Stack(link.device, [str(address)], mac=mac)
+    except UsageError:
+        link.device.close()
+        raise
+    if link.device.ethernet and link.here is not None:
+        stack.add_route(f"{'::' if address.version == 6 else '0.0.0.0'}/0", gateway=str(link.here))
+    stack.start()
+    return stack
 
 
 def say_about(link: Link, say: Callable[[str], None]) -> None:

@@ -179,13 +179,14 @@ class Router:
     # --- what is known ---
 
     def source_for(self, destination: bytes) -> bytes | None:
-        """Which of our addresses to speak to `destination` from; None where there is none, or no way."""
+        """Which of our addresses to speak to `destination` from; None where there is none, or no way: on a
+        device that is joined directly there is none to ourselves."""
         way = self.way(destination)
         if way is None:
             return None
         nic, next_hop = way
         if not isinstance(nic, Nic):
-            return destination  # to ourselves
+            return None if self._direct else destination  # to ourselves
         return nic.source_for(next_hop) or self.any_address(IPV4 if len(destination) == 4 else IPV6)
 
     def any_address(self, family: IpFamily) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from string import hexdigits
 from struct import Struct
 from typing import NamedTuple
 
@@ -67,10 +68,10 @@ def group_mac(address: bytes) -> bytes:
 
 def parse_mac(text: str) -> bytes:
     """The six bytes of "02:00:5e:10:00:01". Raises ValueError."""
-    mac = bytes.fromhex(text.replace(":", "").replace("-", ""))
-    if len(mac) != 6:
+    digits = text.replace(":", "").replace("-", "")
+    if len(digits) != 12 or not set(digits) <= set(hexdigits):
         raise ValueError(f"{text!r} is no MAC address: six bytes in hexadecimal, like 02:00:5e:10:00:01")
-    return mac
+    return bytes.fromhex(digits)
 
 
 def format_mac(mac: bytes) -> str:

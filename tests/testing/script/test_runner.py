@@ -123,3 +123,7 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     (tmp_path / "wrong.script").write_text("given\n")
     assert main([str(tmp_path)]) == 2
     assert "wrong.script:1: a state is missing" in capsys.readouterr().err
+    assert main([str(tmp_path / "missing.script")]) == 2
+    assert capsys.readouterr().err == f"{tmp_path}/missing.script: No such file or directory\n"
+    assert main(["--help"]) == 0
+    assert "exits with 1 when one fails" in capsys.readouterr().out

@@ -168,7 +168,11 @@ class Connection(Readiness):
         makes no sense."""
         self.get(name)
         before = Options() if self.policy is None else self.policy.options
-        self.set_options(replace(before, **{name: value}), now)  # type: ignore[arg-type]
+        try:
+            options = replace(before, **{name: value})  # type: ignore[arg-type]
+        except (AttributeError, TypeError):
+            raise LocalError(errno.EINVAL, f"option {name} cannot be {value!r}") from None
+        self.set_options(options, now)
 
     def _end(self) -> None:
         """A FIN goes behind what is queued, RFC 9293 §3.10.4; while opening it waits."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from tunsmith.errors import DeviceError, HostError
 from tunsmith.testing.script.parser import ScriptError, parse_file
 from tunsmith.testing.script.run import run_on_stack
 from tunsmith.testing.script.runner import ScriptFailure
@@ -44,11 +45,17 @@ def run_all(scripts: list[Script], run: Callable[[Script, IpFamily], None]) -> i
 
 def main(arguments: list[str]) -> int:
     """Run what `arguments` name; the exit code."""
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(__doc__)
+        return 0
     kernel = arguments[:1] == ["--kernel"]
     try:
         scripts = [parse_file(path) for path in scripts_in(arguments[kernel:])]
-    except (ScriptError, OSError) as error:
+    except ScriptError as error:
         print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     if not scripts:
         print(__doc__, file=sys.stderr)
@@ -58,7 +65,14 @@ def main(arguments: list[str]) -> int:
         if kernel:
             from tunsmith.testing.script.kernel_bench import KernelBench
 
-            run = stack.enter_context(KernelBench()).run
+            try:
+                run = stack.enter_context(KernelBench()).run
+            except (OSError, DeviceError, HostError) as error:
+                print(
+                    f"--kernel wants root and a network of its own: unshare --net … ({error})",
+                    file=sys.stderr,
+                )
+                return 2
             scripts = [script for script in scripts if script.kernel]
         failures = run_all(scripts, run)
     print(f"{2 * len(scripts)} runs, {failures} failed")
