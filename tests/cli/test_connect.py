@@ -163,21 +163,3 @@ def test_on_a_tap_it_is_a_neighbour__rfc826_rfc4861(here: Machine, family: int) 
     with here.program("collect", MACHINE[family], "8000"):
         done = here.connect("--tap", "--mac", "02:00:5e:10:00:01", *ends(family), stdin=b"hi")
         assert (done.returncode, done.stdout, done.stderr) == (0, b"bye", b"")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
-        ("tun0 10.7.0.2 0 fd07::1 80", "LADDR 10.7.0.2 and RADDR fd07::1: both have to be IPv4, or both IPv6"),
-        ("tun0 10.7.0.2 0 10.7.0.2 80", "LADDR and RADDR are both 10.7.0.2: they have to be two hosts"),
-        ("tun0 10.7.0.2 0 255.255.255.255 80", "RADDR 255.255.255.255: no address that a host can have on a link"),
-        ("tun0 fe80::2 0 fd07::1 80", "LADDR fe80::2: link-local addresses are not for this; take one like fd07::2"),
-        ("--mac 02:00:5e:10:00:01 tun0 10.7.0.2 0 10.7.0.1 80",
-         "--mac goes with --tap: only Ethernet has MAC addresses"),
-        ("--tap --mac zz tun0 10.7.0.2 0 10.7.0.1 80",
-         "--mac: 'zz' is no MAC address: six bytes in hexadecimal, like 02:00:5e:10:00:01"),
-    ],
-)  # fmt: skip
-def test_a_wrong_command_line_is_2_and_one_line(here: Machine, arguments: str, complaint: str) -> None:
-    done = here.connect(*arguments.split())
-    assert (done.returncode, done.stderr.decode()) == (2, f"tunsmith: {complaint}\n")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json as json_format
+import math
 import sys
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable
@@ -92,6 +93,8 @@ def command(
         raise UsageError(f"LADDR {local.ip} and RADDR {remote.ip}: both have to be IPv4, or both IPv6")
     if local.ip == remote.ip:
         raise UsageError(f"LADDR and RADDR are both {local.ip}: they have to be two hosts")
+    if timeout is not None and not math.isfinite(timeout):
+        raise UsageError(f"--timeout {timeout}: how many seconds?")
     station = parse_station(mac, tap)
     talk = _Talk((local, lport), (remote, rport), timeout, verbose)
     code = run_until_signal(lambda: talk.run(tun, tap, station))
