@@ -47,7 +47,10 @@ MODULE = [sys.executable, "-m", "tunsmith"]
             "LADDR 10.7.0.2 and RADDR fd07::1: both have to be IPv4",
         ),
         (["connect", "tun0", "10.7.0.2", "0", "10.7.0.2", "80"], "they have to be two hosts"),
-        (["connect", "--mac", "02:00:5e:10:00:01", "tun0", "10.7.0.2", "0", "10.7.0.1", "80"], "goes with --tap"),
+        (
+            ["connect", "--mac", "02:00:5e:10:00:01", "tun0", "10.7.0.2", "0", "10.7.0.1", "80"],
+            "goes with --tap",
+        ),
         (["connect", "--timeout", "nan", "tun0", "10.7.0.2", "0", "10.7.0.1", "80"], "--timeout nan"),
         (["connect", "tun0", "10.7.0.2", "0", "10.7.0.1", "0"], "0 is not in the range"),
         (["run", "--capture", "/no/such/directory/file", "--", "true"], "No such file or directory"),

@@ -94,7 +94,7 @@ def command(
     if local.ip == remote.ip:
         raise UsageError(f"LADDR and RADDR are both {local.ip}: they have to be two hosts")
     if timeout is not None and not math.isfinite(timeout):
-        raise UsageError(f"--timeout {timeout}: how many seconds?")
+        raise UsageError(f"--timeout {timeout}: not a length of time")
     station = parse_station(mac, tap)
     talk = _Talk((local, lport), (remote, rport), timeout, verbose)
     code = run_until_signal(lambda: talk.run(tun, tap, station))
