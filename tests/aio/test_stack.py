@@ -30,6 +30,8 @@ async def test_addresses_are_checked_at_once() -> None:
     near, _ = tunsmith.MemoryDevice.pair()
     with pytest.raises(UsageError, match="300"):
         tunsmith.Stack(near, ["10.7.0.300/24"])
+    with pytest.raises(UsageError, match=r"a list of them is wanted, like \['10.7.0.1/24'\]"):
+        tunsmith.Stack(near, "10.7.0.1/24")
     near.close()
 
 

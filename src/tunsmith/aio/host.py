@@ -19,6 +19,7 @@ from tunsmith.aio.address import Addresses, os_error, unpack
 from tunsmith.aio.demux import Demultiplexer
 from tunsmith.aio.pump import Pump
 from tunsmith.device.base import Device
+from tunsmith.errors import UsageError
 from tunsmith.stack.config import StackConfig
 from tunsmith.stack.nic import Nic
 from tunsmith.stack.router import Router
@@ -46,6 +47,8 @@ class Host:
         config: StackConfig | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        if isinstance(addresses, str):
+            raise UsageError(f"addresses {addresses!r}: a list of them is wanted, like [{addresses!r}]")
         if isinstance(device, Sequence):
             nics = list(device)
         else:

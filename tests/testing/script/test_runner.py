@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.pcapng_reader import read
-from tunsmith.testing.script.__main__ import main
+from tunsmith.testing.script.__main__ import leads_elsewhere, main
 from tunsmith.testing.script.parser import ScriptError, parse
 from tunsmith.testing.script.run import run_on_stack
 from tunsmith.testing.script.runner import ScriptFailure
@@ -127,3 +127,24 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == f"{tmp_path}/missing.script: No such file or directory\n"
     assert main(["--help"]) == 0
     assert "exits with 1 when one fails" in capsys.readouterr().out
+
+
+def test_without_a_network_of_its_own_it_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def bench() -> None:
+        raise PermissionError("no")
+
+    monkeypatch.setattr("tunsmith.testing.script.kernel_bench.KernelBench", bench)
+    (tmp_path / "good.script").write_text("kernel\ngiven ESTABLISHED\n")
+    assert main(["--kernel", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("--kernel wants root and a network of its own, `unshare --net …`: ")
+
+
+def test_a_default_route_means_the_network_of_a_machine() -> None:
+    head = "Iface\tDestination\tGateway\tFlags\n"
+    near = "eth0\t000200C0\t00000000\t0001\n"
+    assert not leads_elsewhere("")
+    assert not leads_elsewhere(head + near)
+    assert leads_elsewhere(head + near + "eth0\t00000000\t010200C0\t0003\n")

@@ -43,6 +43,11 @@ def run_all(scripts: list[Script], run: Callable[[Script, IpFamily], None]) -> i
     return failures
 
 
+def leads_elsewhere(routes: str) -> bool:
+    """Whether /proc/net/route shows a default route, as in the network of a machine, whose switches are not ours."""
+    return any(line.split()[1] == "00000000" for line in routes.splitlines()[1:])
+
+
 def main(arguments: list[str]) -> int:
     """Run what `arguments` name; the exit code."""
     if arguments[:1] in (["-h"], ["--help"]):
@@ -66,10 +71,12 @@ def main(arguments: list[str]) -> int:
             from tunsmith.testing.script.kernel_bench import KernelBench
 
             try:
+                if leads_elsewhere(Path("/proc/net/route").read_text()):
+                    raise HostError("this one has a default route already")
                 run = stack.enter_context(KernelBench()).run
             except (OSError, DeviceError, HostError) as error:
                 print(
-                    f"--kernel wants root and a network of its own: unshare --net … ({error})",
+                    f"--kernel wants root and a network of its own, `unshare --net …`: {error}",
                     file=sys.stderr,
                 )
                 return 2
