@@ -62,8 +62,7 @@ def test_who_reads_no_more_is_sent_to_all_the_same() -> None:
     (update,) = other.answers()
     assert (update.ack, update.window) == (901, 1000)
     assert other.read() == b""
-    other.send(".", 901, b"more" * 250)
-    (answer,) = other.tick()
+    (answer,) = other.send(".", 901, b"more" * 250)
     assert (answer.ack, answer.window) == (1901, 1000)
     assert other.read() == b""
     connection.shutdown_read(other.now)

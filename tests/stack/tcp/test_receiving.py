@@ -46,6 +46,14 @@ def test_every_second_full_segment_is_acknowledged_at_once__rfc5681_4_2() -> Non
     assert other.send(".", 1 + 2 * MSS, bytes(MSS)) == []
 
 
+def test_what_fills_half_the_buffer_is_acknowledged_at_once() -> None:
+    """The peer could not send two full segments before it hears of the first."""
+    other = established(receive_buffer=2 * MSS)
+    (ack,) = other.send(".", 1, bytes(MSS))
+    assert ack.ack == 1 + MSS
+    assert other.send(".", 1 + MSS, bytes(MSS - 1)) == []
+
+
 def test_text_that_leaves_carries_the_acknowledgment() -> None:
     other = established()
     other.send(".", 1, b"question")

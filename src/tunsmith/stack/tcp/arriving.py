@@ -327,7 +327,7 @@ class Arriving(Leaving):
             self._process_fin(receiver.fin_at, now)
         elif not in_order:
             self.send_ack(now)
-        elif receiver.unacked >= 2 * receiver.mss:
+        elif receiver.unacked >= 2 * receiver.mss or 2 * receiver.unacked >= receiver.limit:
             if self.stack.batching:
                 if not self.ack_queued:
                     self.ack_queued = True
