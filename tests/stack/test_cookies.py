@@ -227,7 +227,7 @@ def test_the_options_of_the_listener_hold_for_a_cookie_as_well() -> None:
 def test_a_copy_of_a_syn_that_was_answered_by_a_cookie_does_no_harm() -> None:
     """It may find room in the backlog, and the ACK of the cookie is on its way already."""
     other, listener = under_attack(FAMILIES[0])
-    knock(other)
+    cookie = knock(other)
     ours = other.iss
     other.send("R", 1, ports=(1, PORTS[1]))
     assert other.send("S", 0, options=FULL)
@@ -238,7 +238,11 @@ def test_a_copy_of_a_syn_that_was_answered_by_a_cookie_does_no_harm() -> None:
     connection = listener.accept(None, other.now)
     assert connection is not None
     assert connection.connected
-    assert [segment.brief for segment in _sent(other, connection)] == [(".", 1, 1, 6)]
+    (answer,) = _sent(other, connection)
+    assert answer.brief == (".", 1, 1, 6)
+    assert answer.options.timestamp and cookie.options.timestamp
+    assert (answer.options.timestamp[0] - cookie.options.timestamp[0]) & 0xFFFFFFFF < 10_000
+    assert connection.sender.snd_una == ours + 1
 
 
 def _sent(other: Peer, connection: Connection) -> list[Segment]:

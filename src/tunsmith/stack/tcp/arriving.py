@@ -14,7 +14,7 @@ import errno
 from typing import TYPE_CHECKING, cast
 
 from tunsmith.stack.tcp.ecn import Ecn
-from tunsmith.stack.tcp.leaving import Leaving
+from tunsmith.stack.tcp.leaving import Leaving, ts_offset_of
 from tunsmith.stack.tcp.policy import LARGEST_WINDOW
 from tunsmith.stack.tcp.state import ON_FIN_ACKED, ON_FIN_RECEIVED, RECEIVING, State
 from tunsmith.stack.tcp.timers import DELAYED_ACK, LINGER, NEVER, PERSIST, RETRANSMIT
@@ -257,9 +257,11 @@ class Arriving(Leaving):
         rest of the segment counts."""
         sender = self.sender
         if self.state is State.SYN_RECEIVED:
-            if ack != self.iss + 1 and not self._answers_cookie(ack, now):
-                self._emit(ack, b"", RST, now)
-                return False
+            if ack != self.iss + 1:
+                if not self._answers_cookie(ack, now):
+                    self._emit(ack, b"", RST, now)
+                    return False
+                ack = self.iss + 1
             self._establish(ack, seq, window, now)
             if self.state is CLOSED:
                 return False
@@ -305,10 +307,12 @@ class Arriving(Leaving):
     def _answers_cookie(self, ack: int, now: float) -> bool:
         """Whether the peer had a cookie for its SYN, before a copy of that found room in the backlog. The connection
         goes on from the cookie then."""
-        stack, irs = self.stack, (self.receiver.rcv_nxt - 1) & 0xFFFFFFFF
-        if not stack.listeners or stack.cookies.check(self.key, irs, (ack - 1) & 0xFFFFFFFF, now) is None:
+        stack, irs, cookie = self.stack, (self.receiver.rcv_nxt - 1) & 0xFFFFFFFF, (ack - 1) & 0xFFFFFFFF
+        if not stack.listeners or stack.cookies.check(self.key, irs, cookie, now) is None:
             return False
-        self.sender.rebase(ack)
+        self.iss = cookie
+        self.ts_offset = ts_offset_of(cookie)
+        self.sender.rebase(cookie + 1)
         return True
 
     def _process_text(self, seq: int, data: memoryview, now: float) -> None:

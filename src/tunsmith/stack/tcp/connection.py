@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunsmith.errors import LocalError
+from tunsmith.stack.tcp.leaving import ts_offset_of
 from tunsmith.stack.tcp.policy import Options, Policy
 from tunsmith.stack.tcp.readiness import Readiness, discard
 from tunsmith.stack.tcp.receiver import Receiver
@@ -81,7 +82,7 @@ class Connection(Readiness):
         self.receiver = Receiver(irs, config.receive_buffer, self._deliver)
         self.timestamps = config.timestamps
         self.ts_recent = 0
-        self.ts_offset = iss & 0x7FFFFFFF
+        self.ts_offset = ts_offset_of(iss)
         self.snd_scale = self.rcv_scale = 0
         self.syn_at = NEVER
         """When our SYN was sent, if once."""

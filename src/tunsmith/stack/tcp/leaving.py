@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 LARGEST_PACKET = 65535
 
 
+def ts_offset_of(iss: int) -> int:
+    """Where the timestamp clock of a connection begins, which nobody can guess either (RFC 7323 §5.4)."""
+    return iss & 0x7FFFFFFF
+
+
 class Leaving:
     """What a connection is, and how its segments are built and sent."""
 
