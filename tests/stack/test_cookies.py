@@ -240,7 +240,8 @@ def test_a_copy_of_a_syn_that_was_answered_by_a_cookie_does_no_harm() -> None:
     assert connection.connected
     (answer,) = _sent(other, connection)
     assert answer.brief == (".", 1, 1, 6)
-    assert answer.options.timestamp and cookie.options.timestamp
+    assert answer.options.timestamp
+    assert cookie.options.timestamp
     assert (answer.options.timestamp[0] - cookie.options.timestamp[0]) & 0xFFFFFFFF < 10_000
     assert connection.sender.snd_una == ours + 1
 
