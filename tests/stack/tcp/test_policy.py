@@ -70,6 +70,7 @@ def test_what_is_no_option_and_what_is_no_value() -> None:
     other = established()
     for option, value, code in (
         ("colour", 1, errno.ENOPROTOOPT),
+        ("linger", "long", errno.EINVAL),
         ("ttl", 0, errno.EINVAL),
         ("ttl", 256, errno.EINVAL),
         ("traffic_class", 1, errno.EINVAL),
