@@ -1,7 +1,7 @@
 """Segments that leave a connection: one pack for all headers of a frame.
 
 The frame says what is still to be done: the checksum field holds the pseudo header's sum (NEEDS_CSUM), and
-text longer than the MSS is a super-segment. `Connection` is built on this in two steps: arriving.py adds
+text longer than the MSS is a super-segment. `Connection` is built on this in steps: handshake.py and arriving.py add
 what happens to segments from the peer, connection.py what owners and time do.
 """
 
