@@ -9,7 +9,7 @@
  3. relay/dials.py  the upstream is dialed; only then SYN-ACK, or RST, or an ICMP error
  4. relay/tcp.py    text moves between connection and socket until both halves are closed
  5. `on_datagram`   the same for UDP: relay/udp.py; port 53 is answered by relay/dns_service.py
- 6. `_on_deadline`  the stack's timers; `_sweep` idle flows
+ 6. alarm.py        the stack's timers; `_sweep` idle flows
 
 One engine is one event loop's guest, holds no global, and owns its tasks, its clock and the device.
 """
@@ -18,30 +18,29 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from heapq import nsmallest
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import TYPE_CHECKING, Any
 
+from tunsmith.alarm import Alarm
 from tunsmith.config import Settings
 from tunsmith.device.base import FRAME_ROOM, TSO, Device
 from tunsmith.dial.base import Stream
 from tunsmith.flow import TCP, UDP, Action, Target, Verdict
+from tunsmith.relay.crowd import Crowd
 from tunsmith.relay.dials import AT_ONCE as DIALS_AT_ONCE
 from tunsmith.relay.dials import Dials
 from tunsmith.relay.dns_service import DnsService
+from tunsmith.relay.drain import Drain
 from tunsmith.relay.flows import FlowBook
 from tunsmith.relay.poller import IN, NOTHING, Poller
 from tunsmith.relay.report import FlowRecord, Reporter, Silent
 from tunsmith.relay.tcp import TcpRelay
 from tunsmith.relay.udp import UdpRelay
-from tunsmith.relay.udp_mapping import UdpFlow
 from tunsmith.rules.table import RuleTable
 from tunsmith.stack.config import StackConfig
-from tunsmith.stack.request import FlowRequest
 from tunsmith.stack.stack import Stack
 from tunsmith.wire.icmp import IcmpError
 
@@ -54,14 +53,13 @@ if TYPE_CHECKING:
     from tunsmith.relay.icmp import PingRelay
     from tunsmith.relay.publish import Publisher
     from tunsmith.stack.events import DatagramError, Echo
+    from tunsmith.stack.request import FlowRequest
     from tunsmith.wire.ip import IpFamily
 
 BATCH = 64
 """Frames read before sockets get their turn."""
 SWEEP = 5.0
 """Seconds between looks at idle flows."""
-QUIET = 0.5
-"""Seconds in which the kernel of the application would have sent something again (its RTO is 0.2 s)."""
 CAPTURE_FLUSH = 0.2
 """Seconds that a captured packet may wait to be written."""
 TIME_WAIT = 1.0
@@ -119,8 +117,6 @@ class Engine:
         self.dns = DnsService(self.stack, self.book, gateways, self._make_resolver, self.spawn)
         self._buffer = memoryview(bytearray(FRAME_ROOM))
         self._tasks: set[asyncio.Task[None]] = set()
-        self._wake_at = float("inf")
-        self._timer: asyncio.TimerHandle | None = None
         self._pings: PingRelay | None = None
         self._published: Publisher | None = None
         self._refused = b""
@@ -142,7 +138,9 @@ class Engine:
             self.settings.limits,
             self.book,
         )
-        self.stack.deadlines.on_earlier = self._wake
+        self._crowd = Crowd(self.relays, self.dials, self.udp, self.settings.limits.flows, self.drops)
+        self._alarm = Alarm(self._loop, self.clock, self.stack.handle_timeout, self.stack.next_deadline)
+        self.stack.deadlines.on_earlier = self._alarm.set
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
         try:
             await self.dialer.start()
@@ -175,29 +173,12 @@ class Engine:
 
     async def drain(self, timeout: float, patience: float) -> bool:
         """Let what an application that has ended sent before reach its upstreams. At most `timeout` seconds, and
-        `patience` without a full upstream taking a byte. True where there is more, and it went on moving.
-
-        Its kernel may still hold megabytes, and ends each flow by a FIN; a flow without one belongs to a program
-        that lives on, and is waited for while its bytes come, with gaps of QUIET at most."""
-        began = moved = self.clock()
-        before: tuple[int, int] | None = None
-        device = select.poll()
-        device.register(self.device, select.POLLIN)
+        `patience` without a full upstream taking a byte. True where there is more, and it went on moving."""
+        drain = Drain(self.device, self.relays, self.udp, self.clock, timeout, patience)
         while not self._device_lost:
             self._on_packets()
-            unfinished = [relay for relay in self.relays if not relay.finished]
-            if not unfinished and self.udp.drained and not device.poll(0):
-                return False
-            now = self.clock()
-            full = [relay for relay in unfinished if relay.blocked]
-            state = sum(relay.record.up for relay in self.relays), sum(relay.undelivered for relay in full)
-            if before not in (None, state):
-                moved = now
-            before = state
-            if now - moved >= (patience if full else QUIET):
-                return False
-            if now - began >= timeout:
-                return moved - began > QUIET  # at first buffers fill up, and that is all
+            if drain.is_over():
+                return drain.goes_on
             await asyncio.sleep(0.005)
         return False
 
@@ -217,8 +198,7 @@ class Engine:
             self._pings.close()
         if self._published is not None:
             self._published.close()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         self.poller.close()
         self.dialer.close()
         self.device.close()
@@ -270,17 +250,17 @@ class Engine:
         address, port = request.destination
         verdict, target = self._decide(TCP, address, port)
         if verdict.action is Action.DIAL:
-            self._make_room()
+            self._crowd.make_room()
             self.dials.begin(request, self.book.enter("tcp", request.family, request.key, target, verdict))
         elif verdict.action is Action.RESOLVE:
-            self._make_room()
+            self._crowd.make_room()
             record = self.book.enter("dns", request.family, request.key, target, verdict)
             flow = self.dns.open(request, record, self._on_relay_end)
             if flow is not None:
                 self.relays[flow] = None
         elif verdict.action is Action.REFUSE:
             request.refuse(self.clock())
-            self._tell_refused("tcp", request.family, request.key, target, verdict)
+            self.book.refuse("tcp", request.family, request.key, target, verdict)
         else:
             request.drop()
 
@@ -307,28 +287,8 @@ class Engine:
 
     def _admit(self, relay: TcpRelay) -> None:
         """A client of a published port."""
-        self._make_room()
+        self._crowd.make_room()
         self.relays[relay] = None
-
-    def _make_room(self) -> None:
-        """Before a new flow: too many, and the longest idle go, some at once so that a flood does not sort
-        again and again."""
-        excess = len(self.relays) + len(self.dials.waiting) + len(self.udp.flows) - self.settings.limits.flows
-        if excess < 0:
-            return
-        flows = [*self.relays, *self.dials.waiting, *self.udp.flows.values()]
-        for flow in nsmallest(1 + excess + len(flows) // 64, flows, key=self._last_moved):
-            self.drops["evicted"] += 1
-            if isinstance(flow, FlowRequest):
-                self.dials.give_up(flow, "evicted", None)
-            elif isinstance(flow, UdpFlow):
-                self.udp.end_flow(flow, "evicted")
-            else:
-                flow.abort("evicted")
-
-    def _last_moved(self, flow: TcpRelay | DnsFlow | UdpFlow | FlowRequest) -> float:
-        record = self.dials.waiting[flow].record if isinstance(flow, FlowRequest) else flow.record
-        return record.last
 
     # --- 5: UDP, DNS, ping ---
 
@@ -350,9 +310,9 @@ class Engine:
                 self._refuse_datagram(family, key, len(data))
                 if key != self._refused:  # a program that goes on trying is told of once
                     self._refused = key
-                    self._tell_refused("udp", family, key, target, verdict)
+                    self.book.refuse("udp", family, key, target, verdict)
                 return
-            self._make_room()
+            self._crowd.make_room()
             record = self.book.enter("udp", family, key, target, verdict)
             self.book.pin(record)
             flow, fresh = self.udp.open(family, key, target, record)
@@ -363,13 +323,6 @@ class Engine:
     def _refuse_datagram(self, family: IpFamily, key: bytes, length: int) -> None:
         self.drops["udp_refused"] += 1
         self.stack.send_datagram_error(family, key, IcmpError.PORT, self.clock(), length=length)
-
-    def _tell_refused(
-        self, protocol: str, family: IpFamily, key: bytes, target: Target, verdict: Verdict
-    ) -> None:
-        record = self.book.enter(protocol, family, key, target, verdict)
-        record.outcome = "refused"
-        self.book.end(record)
 
     def _make_resolver(self) -> Resolver:
         from tunsmith.relay.dns import Resolver
@@ -402,23 +355,6 @@ class Engine:
         self._pings.on_echo(echo, target, verdict)
 
     # --- 6: time ---
-
-    def _wake(self, due: float) -> None:
-        """The stack's earliest deadline may have moved to `due`."""
-        if due < self._wake_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._wake_at = due
-            self._timer = self._loop.call_later(max(0.0, due - self.clock()), self._on_deadline)
-
-    def _on_deadline(self) -> None:
-        self._timer, self._wake_at = None, float("inf")
-        try:
-            self.stack.handle_timeout(self.clock())
-        finally:  # what a handler raises must not stop the clock
-            due = self.stack.next_deadline()
-            if due is not None:
-                self._wake(due)
 
     def _sweep(self) -> None:
         """Close flows that have been idle for longer than their kind allows."""

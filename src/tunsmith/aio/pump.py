@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+from tunsmith.alarm import Alarm
 from tunsmith.device.base import BATCH, FRAME_ROOM, Device
 from tunsmith.stack.stack import Stack
 
@@ -36,8 +37,6 @@ class Pump:
         self._on_lost = on_lost
         self._on_quiet = on_quiet
         self._buffer = memoryview(bytearray(FRAME_ROOM))
-        self._wake_at = float("inf")
-        self._timer: asyncio.TimerHandle | None = None
         self._watched: set[int] = set()
 
     def now(self) -> float:
@@ -52,10 +51,9 @@ class Pump:
             fd = device.fileno()
             self._loop.add_reader(fd, self._on_readable, fd, device.read, receive)
             self._watched.add(fd)
-        stack.deadlines.on_earlier = self._wake
-        due = stack.next_deadline()
-        if due is not None:
-            self._wake(due)
+        self._alarm = Alarm(self._loop, self._clock, self._on_deadline, stack.next_deadline)
+        stack.deadlines.on_earlier = self._alarm.set
+        self._alarm.set_next()
 
     def stop(self) -> None:
         """End what was started; the devices stay open. Idempotent."""
@@ -63,9 +61,7 @@ class Pump:
         for fd in self._watched:
             self._loop.remove_reader(fd)
         self._watched.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.cancel()
 
     def _on_readable(self, fd: int, read: Callable[[memoryview], int], receive: Receive) -> None:
         buffer, stack = self._buffer, self._stack
@@ -91,22 +87,10 @@ class Pump:
             self._on_lost(lost)
         self._on_quiet()
 
-    def _wake(self, due: float) -> None:
-        """The stack's earliest deadline may have moved to `due`."""
-        if due < self._wake_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._wake_at = due
-            self._timer = self._loop.call_later(max(0.0, due - self._clock()), self._on_deadline)
-
-    def _on_deadline(self) -> None:
-        self._timer, self._wake_at = None, float("inf")
-        now = self._turn = self._clock()
+    def _on_deadline(self, now: float) -> None:
+        self._turn = now
         try:
             self._stack.handle_timeout(now)
-        finally:  # what a handler raises must not stop the clock
+        finally:
             self._turn = None
-            due = self._stack.next_deadline()
-            if due is not None:
-                self._wake(due)
         self._on_quiet()

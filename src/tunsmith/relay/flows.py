@@ -70,6 +70,14 @@ class FlowBook:
             record.pinned = b""
         self._tell(self._reporter.flow_ended, record)
 
+    def refuse(
+        self, protocol: str, family: IpFamily, key: bytes, target: Target, verdict: Verdict
+    ) -> None:
+        """Enter a flow that `verdict` ends before it begins."""
+        record = self.enter(protocol, family, key, target, verdict)
+        record.outcome = "refused"
+        self.end(record)
+
     def complain(self, error: DialError) -> None:
         """What is wrong with the upstream or with us, not with one destination, is worth a line."""
         kind = type(error)
