@@ -70,9 +70,7 @@ class FlowBook:
             record.pinned = b""
         self._tell(self._reporter.flow_ended, record)
 
-    def refuse(
-        self, protocol: str, family: IpFamily, key: bytes, target: Target, verdict: Verdict
-    ) -> None:
+    def refuse(self, protocol: str, family: IpFamily, key: bytes, target: Target, verdict: Verdict) -> None:
         """Enter a flow that `verdict` ends before it begins."""
         record = self.enter(protocol, family, key, target, verdict)
         record.outcome = "refused"
