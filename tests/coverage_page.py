@@ -4,7 +4,7 @@
 
 Rules come from tests/scripts/clauses.txt, code from the docstrings and comments that name a section, proofs
 from the headings of packet scripts and from the names of tests (`test_…__rfc5961_3_2`). Every script is run
-for its result. A rule that nothing proves is shown as a gap.
+for its result. A rule that nothing proves is shown as a gap; one that is not kept knowingly says why.
 """
 
 from __future__ import annotations
@@ -41,17 +41,18 @@ HEAD = """\
 Made by `python -m tests.coverage_page` from [the list of rules](../tests/scripts/clauses.txt), the sections that
 docstrings and comments name, the headings of the [packet scripts](testing.md#packet-scripts) and the names of tests.
 A result says how many scripts hold on our stack, in IPv4 and in IPv6; those that hold on Linux as well are counted
-behind it. Rules that nothing proves are gaps, and are shown as such.
+behind it. Some rules are not kept, knowingly, and say why; all others that nothing proves are gaps, and are shown
+as such.
 """
 
 
 @dataclass
 class Clause:
-    """A rule: `key` is `RFC 5961 §3.2`; `gap` says what is missing."""
+    """A rule: `key` is `RFC 5961 §3.2`; `deviation` says why it is not kept, in whole or in part."""
 
     key: str
     what: str
-    gap: str = ""
+    deviation: str = ""
     code: list[str] = field(default_factory=list)
     scripts: list[str] = field(default_factory=list)
     tests: list[str] = field(default_factory=list)
@@ -79,8 +80,8 @@ def clauses() -> dict[str, list[Clause]]:
         if line.startswith("RFC "):
             rules = chapters.setdefault(line, [])
             number = line.split()[1].rstrip(":")
-        elif line.startswith("  gap: "):
-            rules[-1].gap = line.removeprefix("  gap: ")
+        elif line.startswith("  not: "):
+            rules[-1].deviation = line.removeprefix("  not: ")
         elif line:
             assert RULE.match(line), line
             key, _, what = line.partition(": ")
@@ -219,12 +220,15 @@ def page() -> str:
     ran = results()
     every = [clause for chapter in chapters.values() for clause in chapter]
     gaps = [clause for clause in every if _is_gap(clause)]
+    deviations = [clause for clause in every if clause.deviation]
+    proven = len(every) - len(gaps) - len(deviations)
     lines = [
         HEAD,
-        f"{len(every)} rules, {len(every) - len(gaps)} of them proven, {len(gaps)} gaps; {len(ran)} scripts, "
-        f"{sum(result.holds for result in ran.values())} hold, {sum(result.kernel for result in ran.values())} of "
-        f"them on Linux as well.\n",
-        "Gaps: " + "; ".join(f"{clause.key}, {clause.what}" for clause in gaps) + ".\n",
+        f"{len(every)} rules: {proven} proven, {len(deviations)} not kept knowingly, {len(gaps)} gaps; {len(ran)} "
+        f"scripts, {sum(result.holds for result in ran.values())} hold, "
+        f"{sum(result.kernel for result in ran.values())} of them on Linux as well.\n",
+        f"Not kept: {_listed(deviations)}.\n",
+        f"Gaps: {_listed(gaps)}.\n",
     ]
     for title, chapter in chapters.items():
         number = title.split()[1].rstrip(":")
@@ -237,7 +241,11 @@ def page() -> str:
 
 
 def _is_gap(clause: Clause) -> bool:
-    return bool(clause.gap) or not (clause.scripts or clause.tests)
+    return not (clause.deviation or clause.scripts or clause.tests)
+
+
+def _listed(rules: list[Clause]) -> str:
+    return "; ".join(f"{clause.key}, {clause.what}" for clause in rules) or "none"
 
 
 def _row(clause: Clause, ran: dict[str, Result]) -> str:
@@ -253,8 +261,10 @@ def _row(clause: Clause, ran: dict[str, Result]) -> str:
             parts[0] += f", {sum(result.kernel for result in mine)} on Linux"
     elif clause.tests:
         parts.append("holds")
-    if _is_gap(clause):
-        parts.append(f"**gap**{': ' if clause.gap else ''}{clause.gap}")
+    if clause.deviation:
+        parts.append(f"**not kept**: {clause.deviation}")
+    elif _is_gap(clause):
+        parts.append("**gap**")
     return f"| {rule} | {code} | {', '.join(proofs)} | {'; '.join(parts)} |"
 
 

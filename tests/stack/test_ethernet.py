@@ -274,7 +274,7 @@ def test_solicitation_from_beyond_the_link_is_not_answered__rfc4861_7_1_1() -> N
 
 
 @pytest.mark.parametrize("kind", [133, 134, 137])
-def test_router_discovery_and_redirects_change_nothing(kind: int) -> None:
+def test_router_discovery_and_redirects_change_nothing__rfc4861_6_rfc4861_8(kind: int) -> None:
     tap = Tap()
     tap.ndp(build_icmp(IPV6, PEER[6], ndp.ALL_NODES, kind, 0, 0, bytes(40), ttl=255))
     assert (tap.port.frames(), tap.stack.drops) == ([], {"ndp_ignored": 1})

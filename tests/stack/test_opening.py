@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +30,13 @@ def handshake(other: Peer, port: int = PORTS[0]) -> None:
     (synack,) = other.send("S", 0, ports=(port, PORTS[1]))
     assert synack.flags in ("S.", ".S")
     assert other.send(".", 1, ack=1, ports=(port, PORTS[1])) == []
+
+
+def neighbour(other: Peer) -> Peer:
+    """Another host, at the same stack."""
+    found = copy(other)
+    found.source = other.source[:-1] + b"\x63"
+    return found
 
 
 def refusal(other: Peer, source: bytes, source_port: int, destination: bytes, destination_port: int) -> int:
@@ -187,6 +195,45 @@ def test_half_open_connections_are_bounded__rfc4987() -> None:
     assert other.stack.drops == {"syn_flood": 1}
     other.send("R", 1, ports=(1, 80))
     assert len(listener.opening) == 1
+
+
+@pytest.mark.parametrize("cookies", [True, False])
+@both
+def test_half_open_connections_of_one_source_are_bounded__rfc4987(family: IpFamily, cookies: bool) -> None:
+    other, listener = listening(backlog=8, family=family, syn_cookies=cookies)
+    honest = neighbour(other)
+    for port in range(1, 100):
+        other.send("S", 0, ports=(port, 80))
+    assert len(listener.opening) == 6
+    assert other.stack.drops == {"syn_flood": 93}
+    handshake(honest)
+    assert listener.accept(None, other.now) is not None
+    assert other.stack.drops == {"syn_flood": 93}
+
+
+@both
+def test_a_source_gets_its_places_back__rfc4987(family: IpFamily) -> None:
+    other, listener = listening(backlog=2, family=family, syn_cookies=False, pending_per_source=1)
+    for _ in range(3):
+        assert other.send("S", 0, ports=(1, 80)) != []
+        assert other.send("S", 0, ports=(2, 80)) == []  # no place
+        assert other.send("R", 1, ports=(1, 80)) == []  # given up
+    handshake(other, 3)  # established
+    handshake(other, 4)
+    assert not listener.opening
+    assert len(listener.waiting) == 2
+
+
+@both
+def test_with_a_cookie_nobody_leaves_a_place_that_he_never_had__rfc4987(family: IpFamily) -> None:
+    other, listener = listening(backlog=4, family=family, pending_per_source=2)
+    for port in (1, 2):
+        other.send("S", 0, ports=(port, 80))
+    handshake(other, 3)
+    assert len(listener.waiting) == 1
+    assert len(listener.opening) == 2
+    other.send("S", 0, ports=(4, 80))
+    assert len(listener.opening) == 2
 
 
 def test_a_connection_that_ends_before_it_is_accepted_is_not() -> None:

@@ -30,7 +30,7 @@ class StackConfig:
     """Accept packets to any address and answer from it; else only to `addresses`."""
     addresses: tuple[bytes, ...] = ()
     syn_cookies: bool = True
-    """Answer SYNs by cookies when the backlog of a listener is full, RFC 4987 §3.6. False: by silence."""
+    """Answer SYNs by cookies when a listener has no place for them, RFC 4987 §3.6. False: by silence."""
     flow_requests: bool = True
     """TCP flows that no listener takes are offered to `StackHandler.on_flow`. False: they are refused."""
     ephemeral_ports: tuple[int, int] = (32768, 60999)
@@ -78,7 +78,7 @@ class StackConfig:
     pending_limit: int = 4096
     """Flow requests not yet answered, in all."""
     pending_per_source: int = 1024
-    """Flow requests not yet answered, from one source address."""
+    """Flow requests not yet answered, and connections opening at one listener, from one source address."""
     connection_limit: int = 65536
     challenge_ack_rate: float = 100.0
     """Challenge ACKs a second, RFC 5961 §7; or up to a quarter more, chosen anew each second."""

@@ -1,8 +1,9 @@
 """A passive open: the stack itself answers SYNs to an address and a port, RFC 9293 §3.10.1.
 
 Connections that are opening are kept, those that are open wait for `accept`; either list has `backlog` places.
-When all for opening ones are taken, SYNs are answered by cookies (cookies.py), which need none. SYNs that no
-listener takes go the other way, to `StackHandler.on_flow`, where the owner answers each by itself (request.py).
+One source gets no more than three quarters of those for opening ones, so that what it begins and never ends leaves
+places for others. Who finds none is answered by a cookie (cookies.py), which needs none. SYNs that no listener takes
+go the other way, to `StackHandler.on_flow`, where the owner answers each by itself (request.py).
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Listener:
 
     __slots__ = (
         "_cookies_until",
+        "_opening_by_source",
+        "_places_per_source",
         "address",
         "backlog",
         "handler",
@@ -51,8 +54,10 @@ class Listener:
         self.backlog = backlog
         self.handler = handler
         self.options = options
-        self.opening: dict[Connection, None] = {}
-        """In SYN-RECEIVED."""
+        self.opening: dict[Connection, bytes] = {}
+        """In SYN-RECEIVED, with the addresses that they come from."""
+        self._opening_by_source: dict[bytes, int] = {}
+        self._places_per_source = min(backlog - backlog // 4, stack.config.pending_per_source)
         self.waiting: dict[Connection, None] = {}
         """Open, the oldest first."""
         self._cookies_until = -NEVER
@@ -73,16 +78,19 @@ class Listener:
         for connection in [*self.opening, *self.waiting]:
             connection.abort(now)
         self.opening.clear()
+        self._opening_by_source.clear()
         self.waiting.clear()
 
     def on_syn(self, family: IpFamily, key: bytes, isn: int, options: TcpOptions, now: float) -> None:
-        """A SYN to our place. Where too many are opening it is answered by a cookie, and where too many wait by
-        silence: a real client tries again, RFC 4987 §3."""
+        """A SYN to our place. Where too many are opening, in all or from its source, it is answered by a cookie, and
+        where too many wait by silence: a real client tries again, RFC 4987 §3."""
         stack = self.stack
         request = FlowRequest(stack, family, key, isn, options)
+        source = key[: family.address_length]
+        from_there = self._opening_by_source.get(source, 0)
         if self.is_full():
             stack.drops["listen_overflow"] += 1
-        elif len(self.opening) >= self.backlog:
+        elif len(self.opening) >= self.backlog or from_there >= self._places_per_source:
             stack.drops["syn_flood"] += 1
             if stack.config.syn_cookies and key not in stack.time_waits.records:
                 stack.send_cookie(request, self, now)
@@ -90,7 +98,8 @@ class Listener:
         else:
             connection = stack.admit(request, self, now, self.options)
             if connection is not None:
-                self.opening[connection] = None
+                self.opening[connection] = source
+                self._opening_by_source[source] = from_there + 1
 
     def takes_cookies(self, now: float) -> bool:
         """Whether an ACK out of nowhere may be the answer to a cookie."""
@@ -103,7 +112,7 @@ class Listener:
     # --- of connections that nobody has accepted ---
 
     def on_established(self, connection: Connection) -> None:
-        self.opening.pop(connection, None)
+        self._leave_place(connection)
         self.waiting[connection] = None
         self.handler.on_connection(self)
 
@@ -118,8 +127,19 @@ class Listener:
 
     def on_closed(self, connection: Connection, error: int) -> None:
         """It is gone before anybody accepted it."""
-        self.opening.pop(connection, None)
+        self._leave_place(connection)
         self.waiting.pop(connection, None)
+
+    def _leave_place(self, connection: Connection) -> None:
+        """It is not opening any more, if it was: what came with a cookie never had a place."""
+        source = self.opening.pop(connection, None)
+        if source is None:
+            return
+        left = self._opening_by_source[source] - 1
+        if left:
+            self._opening_by_source[source] = left
+        else:
+            del self._opening_by_source[source]
 
 
 class Listeners:

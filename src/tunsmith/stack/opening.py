@@ -113,6 +113,7 @@ class Opening(Output):
         iss, ts_offset = self._first_numbers(key, now)
         connection = Connection(cast("Stack", self), family, key, iss, -1, handler or self.queue)
         connection.state = State.SYN_SENT
+        connection.active = True
         if ts_offset is not None:
             connection.ts_offset = ts_offset
         if options is not None or self.options is not None:

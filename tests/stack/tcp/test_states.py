@@ -334,6 +334,45 @@ def test_retransmitted_syn_gets_the_syn_ack_again() -> None:
     assert other.state == "SYN-RECEIVED"
 
 
+def test_so_does_one_with_text() -> None:
+    other = in_state("SYN-RECEIVED")
+    (again,) = other.send("S", 0, b"text")
+    assert again.brief == ("S.", 0, 1, 0)
+    assert other.state == "SYN-RECEIVED"
+
+
+@pytest.mark.parametrize("family", [IPV4, IPV6], ids=["v4", "v6"])
+def test_another_syn_after_a_passive_open_leads_back_to_listen__rfc9293_3_10_7_4(family: IpFamily) -> None:
+    other = peer(family=family)
+    other.knock()
+    assert other.send("S", 10) == []
+    assert other.events() == [f"closed {errno.ECONNRESET}"]
+    assert not other.stack.connections
+    assert other.stack.next_deadline() is None
+    assert other.send("S", 10) == []
+    assert other.events() == ["request"]
+
+
+def test_another_syn_gives_back_the_place_at_the_listener() -> None:
+    other = peer()
+    listener = other.stack.listen(None, 80, backlog=1)
+    for _ in range(3):
+        assert [segment.flags for segment in other.send("S", 0)] == ["S."]
+        assert other.send("S", 10) == []
+        assert not listener.opening
+    assert other.events() == []
+    assert not other.stack.drops
+
+
+def test_another_syn_in_a_simultaneous_open_is_challenged__rfc5961_4_2() -> None:
+    other = peer()
+    other.open()
+    other.send("S", 0)
+    (challenge,) = other.send("S", 10)
+    assert (challenge.flags, challenge.ack) == (".", 1)
+    assert other.state == "SYN-RECEIVED"
+
+
 def test_syn_received_answers_a_wrong_ack_with_reset() -> None:
     other = in_state("SYN-RECEIVED")
     (reset,) = other.send(".", 1, ack=9)

@@ -162,8 +162,13 @@ class Arriving(Handshake):
                     receiver.duplicate = (seq, seq + len(data))
                 self._refuse(length, now)
             return False
-        if flags & SYN:  # RFC 5961 §4.2
-            self._challenge(now)
+        if flags & SYN:
+            if self.state is not State.SYN_RECEIVED or self.active:  # RFC 5961 §4.2
+                self._challenge(now)
+            elif seq + 1 == receiver.rcv_nxt:  # the same again, with text
+                self.send_syn(SYN | ACK, now)
+            else:  # RFC 9293 §3.10.7.4 fourth: back to LISTEN
+                self._finish(errno.ECONNRESET)
             return False
         if not flags & ACK:
             self.stack.drops["tcp_without_ack"] += 1

@@ -89,7 +89,7 @@ class Connection(Readiness):
         self.peer_mss = 536
         self.ecn = self.policy = self.tuning = None
         self.tune_at = NEVER
-        self.fin_seen = self.owner_closed = self.want_write = self.ack_queued = False
+        self.active = self.fin_seen = self.owner_closed = self.want_write = self.ack_queued = False
         self._reverse = family.swap(key)
         self._address_sum = ones_sum(key[:-4])
         self._vnet_gso = family.tcp_vnet

@@ -53,6 +53,7 @@ class Leaving:
         "_reverse",
         "_vnet_gso",
         "ack_queued",
+        "active",
         "ecn",
         "error",
         "family",
@@ -87,6 +88,8 @@ class Leaving:
     """Ends in the order of arriving segments (IpFamily.key)."""
     handler: ConnectionHandler
     state: State
+    active: bool
+    """Whether we have asked for the connection: an active open."""
     error: int
     iss: int
     timers: list[float]
