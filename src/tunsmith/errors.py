@@ -2,6 +2,7 @@
 
     TunsmithError
     ├── UsageError            the user asked for something impossible; exit code 2, nothing changed
+    │   └── WrongConfig       a file with several faults
     ├── DeviceError           the TUN device cannot be opened or has gone
     ├── HostError             this machine forbids or lacks something (namespaces, a sysctl)
     ├── WireError             bytes that do not follow their format; carries a `reason` to count by
@@ -30,6 +31,14 @@ class TunsmithError(Exception):
 
 class UsageError(TunsmithError):
     """The request itself is wrong; the command exits with 2 and has changed nothing."""
+
+
+class WrongConfig(UsageError):
+    """What is wrong in a configuration file, a line each, with its place, in `faults`."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
 
 
 class DeviceError(TunsmithError):

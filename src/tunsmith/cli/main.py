@@ -16,7 +16,7 @@ from importlib import import_module
 import click
 
 from tunsmith import __version__
-from tunsmith.errors import TunsmithError, UsageError
+from tunsmith.errors import TunsmithError, UsageError, WrongConfig
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -97,6 +97,10 @@ def run(arguments: list[str]) -> int:
         return complain(f"{error.format_message()}{hint}", WRONG_USAGE)
     except click.ClickException as error:
         return complain(error.format_message(), error.exit_code)
+    except WrongConfig as error:
+        for fault in error.faults:
+            complain(fault, WRONG_USAGE)
+        return WRONG_USAGE
     except UsageError as error:
         return complain(str(error), WRONG_USAGE)
     except TunsmithError as error:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tunsmith.cli import config_file, options
 from tunsmith.cli.main import NOT_STARTED
 from tunsmith.cli.publish import parse_all
 from tunsmith.config import Limits, Settings
@@ -48,11 +49,19 @@ class Request:
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
-@click.option("--via", metavar="URL", default="direct", show_default=True, help="The upstream.")
-@click.option("--interface", metavar="IFACE", help="Leave this machine by that network interface only.")
+@config_file.option
+@click.option(
+    "--via", metavar="URL", type=options.upstream, default="direct", show_default=True, help="The upstream."
+)
+@click.option(
+    "--interface",
+    metavar="IFACE",
+    help="Leave this machine by that network interface only.",
+)
 @click.option(
     "--publish",
     metavar="[ADDR:]PORT:PORT[/tcp|/udp]",
+    type=options.publish,
     multiple=True,
     help="Make a port inside reachable from outside, at ADDR or every address; may be repeated.",
 )
