@@ -19,18 +19,18 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 
 @pytest.fixture
-def private_network() -> Iterator[Callable[[str], None]]:
+def private_network() -> Iterator[Callable[..., None]]:
     """This thread, and so the sockets it opens, in a network of its own, which ends with the test.
 
-    Gives a function that runs `ip` there, one command a line."""
+    Gives a function that runs `ip` there, one command a line, with options."""
     libc = ctypes.CDLL(None, use_errno=True)
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         if libc.unshare(_CLONE_NEWNET):
             pytest.skip("needs root")
 
-        def ip(commands: str) -> None:
-            subprocess.run(["ip", "-batch", "-"], input=commands, text=True, check=True)
+        def ip(commands: str, *options: str) -> None:
+            subprocess.run(["ip", *options, "-batch", "-"], input=commands, text=True, check=True)
 
         ip("link set lo up")
         yield ip

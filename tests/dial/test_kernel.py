@@ -12,7 +12,7 @@ import pytest
 
 from tests.dial.scripted import arrived, at, udp_socket
 from tunsmith.dial.direct import DirectDialer
-from tunsmith.dial.interface import Interface
+from tunsmith.dial.escape import Escape
 from tunsmith.dial.socks import SocksDialer
 from tunsmith.errors import DialError, DialProhibited, DialUnreachable, Reach
 from tunsmith.flow import Target
@@ -20,7 +20,7 @@ from tunsmith.testing.socks_server import SocksServer
 
 pytestmark = pytest.mark.netns
 
-Ip = Callable[[str], None]
+Ip = Callable[..., None]
 
 FAR = {4: "198.51.100.1", 6: "2001:db8:100::1"}
 VERSIONS = pytest.mark.parametrize("version", [4, 6])
@@ -98,14 +98,29 @@ async def test_pinned_sockets_leave_by_their_interface_whatever_the_routes_say(
 ) -> None:
     await send(DirectDialer(), Target(FAR[version], 80))
     assert [FAR[version] in watcher.destinations() for watcher in ways] == [True, False]
-    await send(DirectDialer(Interface("d1")), Target(FAR[version], 80))
+    await send(DirectDialer(Escape("d1")), Target(FAR[version], 80))
     assert [FAR[version] in watcher.destinations() for watcher in ways] == [False, True]
+
+
+@VERSIONS
+@pytest.mark.parametrize("send", [knock, shout])
+async def test_marked_sockets_go_where_the_rule_for_the_mark_says(
+    ways: tuple[Watcher, Watcher],
+    private_network: Ip,
+    version: int,
+    send: Callable[[DirectDialer, Target], asyncio.Future[None]],
+) -> None:
+    far = FAR[version]
+    rule = f"rule add to {far} fwmark 0x40/0xc0 lookup 77"
+    private_network(f"route add {far} dev d1 table 77\n{rule}", f"-{version}")
+    await send(DirectDialer(Escape(mark=0x40)), Target(far, 80))
+    assert [far in watcher.destinations() for watcher in ways] == [False, True]
 
 
 async def test_interface_that_comes_back_is_used_again(
     ways: tuple[Watcher, Watcher], private_network: Ip
 ) -> None:
-    dialer = DirectDialer(Interface("d1"))
+    dialer = DirectDialer(Escape("d1"))
     private_network("link del d1")
     with pytest.raises(DialUnreachable) as caught:
         await dialer.open_stream(Target(FAR[4], 80))
@@ -119,7 +134,7 @@ async def test_interface_that_comes_back_is_used_again(
 
 async def test_proxy_on_this_machine_is_reached_in_spite_of_the_pin(ways: tuple[Watcher, Watcher]) -> None:
     async with SocksServer() as server:
-        dialer = SocksDialer(Target(server.host, server.port), interface=Interface("d1"))
+        dialer = SocksDialer(Target(server.host, server.port), escape=Escape("d1"))
         await dialer.start()
         datagrams = await dialer.open_datagrams(socket.AF_INET)
         with udp_socket() as peer:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tunsmith.dial.block import BlockDialer
 from tunsmith.dial.credentials import Credentials
 from tunsmith.dial.direct import DirectDialer
+from tunsmith.dial.escape import Escape
 from tunsmith.dial.http import HttpDialer
 from tunsmith.dial.socks import SocksDialer
 from tunsmith.dial.url import UpstreamUrl, make_dialer, parse_upstream
@@ -131,14 +132,14 @@ def test_dialer_fits_the_scheme(text: str, kind: type) -> None:
 
 def test_interface_that_does_not_exist_is_refused_before_anything_is_done() -> None:
     with pytest.raises(UsageError, match=r"--interface nope0: no such interface; this machine has .*lo"):
-        make_dialer("direct", "nope0")
+        Escape("nope0")
 
 
-@pytest.mark.parametrize("name", ["x" * 16, "a\0b"])
+@pytest.mark.parametrize("name", ["", "x" * 16, "a\0b"])
 def test_interface_name_that_cannot_be_one_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="1 to 15 bytes"):
-        make_dialer("direct", name)
+        Escape(name)
 
 
 def test_pinned_dialer_says_so() -> None:
-    assert make_dialer("direct", "lo").label == "direct by lo"
+    assert make_dialer("direct", Escape("lo")).label == "direct by lo"

@@ -127,6 +127,7 @@ def _check(
 ) -> Request:
     """Everything that can be wrong with the command line is found here, before anything is changed."""
     from tunsmith.cli.reporters import make_reporter
+    from tunsmith.dial.escape import Escape
     from tunsmith.dial.url import make_dialer
     from tunsmith.dns import resolvconf
 
@@ -136,7 +137,7 @@ def _check(
         resolvers=caller.nameservers or (LOCAL_RESOLVER,),
         publish=parse_all(publish),
     )
-    dialer = make_dialer(via, interface)
+    dialer = make_dialer(via, None if interface is None else Escape(interface))
     resolver = str(settings.network.gateway)
     return Request(
         arguments,

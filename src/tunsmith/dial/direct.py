@@ -6,7 +6,7 @@ import socket
 from collections.abc import Awaitable
 
 from tunsmith.dial.base import Datagrams, Pings, Stream
-from tunsmith.dial.interface import Interface
+from tunsmith.dial.escape import Escape
 from tunsmith.dial.ping import DirectPings
 from tunsmith.dial.resolve import Resolver
 from tunsmith.dial.tcp import Connector
@@ -16,19 +16,19 @@ from tunsmith.flow import Target
 
 
 class DirectDialer:
-    """Connects from this machine, by `interface` alone where one is given."""
+    """Connects from this machine, the way `escape` says where one is given."""
 
-    __slots__ = ("_connector", "_interface", "_resolver", "label")
+    __slots__ = ("_connector", "_escape", "_resolver", "label")
 
     wants_names = False
     carries_udp = True
     carries_ping = True
 
-    def __init__(self, interface: Interface | None = None) -> None:
-        self.label = f"direct by {interface.name}" if interface else "direct"
-        self._interface = interface
-        self._resolver = Resolver()
-        self._connector = Connector(interface, self._resolver)
+    def __init__(self, escape: Escape | None = None, resolver: Resolver | None = None) -> None:
+        self.label = f"direct by {escape.interface}" if escape and escape.interface else "direct"
+        self._escape = escape
+        self._resolver = resolver or Resolver()
+        self._connector = Connector(escape, self._resolver)
 
     async def start(self) -> None:
         """Nothing to learn."""
@@ -44,19 +44,19 @@ class DirectDialer:
 
     async def open_datagrams(self, family: int) -> Datagrams:
         """See `Dialer.open_datagrams`."""
-        return DirectDatagrams(family, self._interface, self._resolver)
+        return DirectDatagrams(family, self._escape, self._resolver)
 
     def open_pings(self, family: int) -> Pings:
         """See `Dialer.open_pings`."""
         try:
-            return DirectPings(family, self._interface)
+            return DirectPings(family, self._escape)
         except DialProhibited:
             from tunsmith.dial.ping_program import ProgramPings, privileged_ping
 
             program = privileged_ping()
             if program is None:
                 raise
-            return ProgramPings(program, family, self._interface)
+            return ProgramPings(program, family, self._escape)
 
     def close(self) -> None:
         """Nothing to release."""

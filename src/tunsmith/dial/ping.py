@@ -21,7 +21,7 @@ from collections.abc import Iterator
 
 from tunsmith.dial.base import PingFault, PingReply
 from tunsmith.dial.errnos import dial_error
-from tunsmith.dial.interface import Interface
+from tunsmith.dial.escape import Escape
 from tunsmith.errors import DialProhibited
 from tunsmith.wire.checksum import finish, ones_sum
 from tunsmith.wire.icmp import ECHO_REPLY, ECHO_REQUEST, HEADER_LENGTH, ICMP
@@ -52,7 +52,7 @@ class DirectPings:
 
     __slots__ = ("_family", "_identifier", "_is_raw_ipv4", "_sock", "_ttl", "_ttl_option")
 
-    def __init__(self, family: int, interface: Interface | None) -> None:
+    def __init__(self, family: int, escape: Escape | None) -> None:
         """Raises DialError."""
         self._family: IpFamily = IPV4 if family == socket.AF_INET else IPV6
         self._ttl_option = (
@@ -68,9 +68,11 @@ class DirectPings:
             raise dial_error(error.errno or 0, "ping") from None
         try:
             self._sock.setblocking(False)
-            if interface is not None:
-                interface.pin(self._sock, "")
+            if escape is not None:
+                escape.pin(self._sock, "")
             _ask_for_errors_and_ttl(self._sock, self._family)
+            if escape is not None and escape.underway is not None:
+                escape.underway.pinging(self._sock, self._identifier)
         except OSError as error:
             self._sock.close()
             raise dial_error(error.errno or 0, "ping") from None

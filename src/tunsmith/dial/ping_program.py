@@ -2,7 +2,7 @@
 
 Debian 12, to name one, closes net.ipv4.ping_group_range to everyone and gives /usr/bin/ping a file capability
 instead. Each echo request is then one run of the program for one request, of the same size, with the same
-TTL and out of the same interface, and what it prints is what the network answered. Its data is its own:
+TTL and the same way out, and what it prints is what the network answered. Its data is its own:
 a reply is handed over with the data that was to be sent. A run costs a few milliseconds, so there are not
 many at a time.
 """
@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from tunsmith.dial.base import PingFault, PingReply
-from tunsmith.dial.interface import Interface
+from tunsmith.dial.escape import Escape
 from tunsmith.wire.icmp import IcmpError
 from tunsmith.wire.ip import IPV4, IPV6, IpFamily
 
@@ -94,12 +94,14 @@ class ProgramPings:
 
     __slots__ = ("_epoll", "_family", "_faults", "_options", "_program", "_runs")
 
-    def __init__(self, program: str, family: int, interface: Interface | None) -> None:
+    def __init__(self, program: str, family: int, escape: Escape | None) -> None:
         self._family: IpFamily = IPV4 if family == socket.AF_INET else IPV6
         self._program = program
         self._options = ["-n", "-c1", f"-W{PATIENCE}"]
-        if interface is not None:
-            self._options += ["-I", interface.name]
+        if escape is not None and escape.interface is not None:
+            self._options += ["-I", escape.interface]
+        if escape is not None and escape.mark:
+            self._options += ["-m", str(escape.mark)]
         self._epoll = select.epoll()
         self._runs: dict[int, _Run] = {}
         """By the descriptor that the output comes from."""

@@ -14,7 +14,7 @@ from typing import ClassVar, Generic, TypeVar
 from tunsmith.dial.base import Pings, Stream
 from tunsmith.dial.conversation import Conversation, patience
 from tunsmith.dial.credentials import Credentials
-from tunsmith.dial.interface import Interface
+from tunsmith.dial.escape import Escape
 from tunsmith.dial.resolve import Resolver
 from tunsmith.dial.tcp import Connector
 from tunsmith.errors import DialUnreachable, DialUnsupported, ProxySilent, WireError
@@ -40,7 +40,8 @@ class ProxyDialer(ABC, Generic[Answer]):
         self,
         address: Target,
         credentials: Credentials | None = None,
-        interface: Interface | None = None,
+        escape: Escape | None = None,
+        resolver: Resolver | None = None,
         *,
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
         answer_timeout: float = ANSWER_TIMEOUT,
@@ -48,9 +49,9 @@ class ProxyDialer(ABC, Generic[Answer]):
         self.label = f"{self.scheme}://{address}"
         self._address = address
         self._credentials = credentials
-        self._interface = interface
-        self._resolver = Resolver()
-        self._connector = Connector(interface, self._resolver)
+        self._escape = escape
+        self._resolver = resolver or Resolver()
+        self._connector = Connector(escape, self._resolver)
         self._handshake_timeout = handshake_timeout
         self._answer_timeout = answer_timeout
 

@@ -1,5 +1,6 @@
 """Names to addresses, off the event loop, for the few names a dialer meets: proxies and direct names.
 
+They are looked up as this machine does (hosts file, DNS, ...) unless somebody knows a better way (relay/lookup.py).
 `getaddrinfo` can block for as long as a dead resolver likes, so it runs on daemon threads of its own:
 an executor's threads are joined at exit, which would hold a stopping tunsmith for that long.
 """
@@ -10,6 +11,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+from collections.abc import Awaitable, Callable
 from itertools import chain, zip_longest
 
 from tunsmith.errors import DialTimeout, DialUnreachable, Reach
@@ -35,11 +37,13 @@ def family_of(host: str) -> int | None:
 
 
 class Resolver:
-    """Looks names up as this machine does (hosts file, DNS, ...) and remembers them for KEPT_FOR seconds."""
+    """Looks names up and remembers them for KEPT_FOR seconds."""
 
-    __slots__ = ("_known", "_turns", "_under_way")
+    __slots__ = ("_known", "_look", "_turns", "_under_way")
 
-    def __init__(self) -> None:
+    def __init__(self, look_up: Callable[[str], Awaitable[list[Address]]] | None = None) -> None:
+        """`look_up` gives the addresses of a name, best first; it raises OSError (gaierror) or DialError."""
+        self._look = look_up or system_look_up
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._known: dict[str, tuple[float, list[Address]]] = {}
         self._under_way: dict[str, asyncio.Task[list[Address]]] = {}
@@ -70,7 +74,7 @@ class Resolver:
     async def _look_up(self, host: str) -> list[Address]:
         async with self._turns:
             try:
-                return interleave(await _in_thread(host))
+                return interleave(await self._look(host))
             except socket.gaierror as error:
                 if error.errno == socket.EAI_AGAIN:
                     raise DialTimeout(f"{host}: the resolvers of this machine do not answer") from None
@@ -87,7 +91,8 @@ class Resolver:
         self._known[host] = lookup.get_loop().time() + KEPT_FOR, lookup.result()
 
 
-async def _in_thread(host: str) -> list[Address]:
+async def system_look_up(host: str) -> list[Address]:
+    """What getaddrinfo(3) says, on a thread. Raises gaierror, OSError or UnicodeError."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[Address]] = loop.create_future()
 

@@ -78,7 +78,7 @@ class SocksDialer(ProxyDialer[Answer]):
             raise DialUnsupported(f"{self.label}: the proxy carries no UDP")
         with await self._greeted() as talk:
             relay = await self._relay(talk, await self._associate(talk))
-            sock = open_udp(family_of(relay.host) or talk.sock.family, self._interface, relay)
+            sock = open_udp(family_of(relay.host) or talk.sock.family, self._escape, relay)
             return SocksDatagrams(sock, talk.hand_over().sock)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Awaitable
 
 from tunsmith.dial.errnos import dial_error
-from tunsmith.dial.interface import Interface
+from tunsmith.dial.escape import Escape
 from tunsmith.dial.readiness import writable
 from tunsmith.dial.resolve import Address, Resolver, family_of
 from tunsmith.errors import DialError, DialRefused
@@ -26,17 +26,18 @@ ATTEMPT_DELAY = 0.25
 
 
 class Connector:
-    """Opens TCP connections, pinned to an interface where one is given. Stateless per connection."""
+    """Opens TCP connections, the way `escape` says where one is given. Stateless per connection."""
 
-    __slots__ = ("_attempt_delay", "_interface", "_resolver")
+    __slots__ = ("_attempt_delay", "_escape", "_resolver", "_underway")
 
     def __init__(
         self,
-        interface: Interface | None = None,
+        escape: Escape | None = None,
         resolver: Resolver | None = None,
         attempt_delay: float = ATTEMPT_DELAY,
     ) -> None:
-        self._interface = interface
+        self._escape = escape
+        self._underway = None if escape is None else escape.underway
         self._resolver = resolver or Resolver()
         self._attempt_delay = attempt_delay
 
@@ -65,6 +66,8 @@ class Connector:
             code = sock.connect_ex((target.host, target.port))
             if code == errno.EALREADY:
                 return self._finish(sock, target)
+            if self._underway is not None:
+                self._underway.connected(sock, target)
         return _settled(sock, code, target)
 
     def _open(self, family: int, target: Target) -> tuple[socket.socket, int]:
@@ -76,12 +79,15 @@ class Connector:
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if self._interface is not None:
-                self._interface.pin(sock, target.host)
-            return sock, sock.connect_ex((target.host, target.port))
+            if self._escape is not None:
+                self._escape.pin(sock, target.host)
+            code = sock.connect_ex((target.host, target.port))
         except OSError as error:
             sock.close()
             raise dial_error(error.errno or 0, target) from None
+        if code == errno.EINPROGRESS and self._underway is not None:
+            self._underway.connecting(sock, target)
+        return sock, code
 
     async def _finish(self, sock: socket.socket, target: Target) -> socket.socket:
         try:
@@ -89,6 +95,9 @@ class Connector:
         except BaseException:
             sock.close()
             raise
+        finally:
+            if self._underway is not None:
+                self._underway.connected(sock, target)
         return _settled(sock, code, target)
 
     async def _attempt(self, family: int, target: Target) -> socket.socket:

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 
 from tunsmith.dial.base import DatagramFault
 from tunsmith.dial.errnos import dial_error
-from tunsmith.dial.interface import Interface
+from tunsmith.dial.escape import Escape
 from tunsmith.dial.resolve import Resolver, family_of
 from tunsmith.errors import DialError
 from tunsmith.flow import Target
@@ -62,7 +62,7 @@ SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 Parts = list[bytes] | list[memoryview]
 
 
-def open_udp(family: int, interface: Interface | None, peer: Target | None = None) -> socket.socket:
+def open_udp(family: int, escape: Escape | None, peer: Target | None = None) -> socket.socket:
     """A non-blocking UDP socket on a port of the kernel's choosing, with UDP_GRO and deep buffers; connected
     where `peer`, an IP literal, is all it will ever talk to. Raises DialError."""
     where = peer or "UDP"
@@ -74,12 +74,14 @@ def open_udp(family: int, interface: Interface | None, peer: Target | None = Non
         sock.setblocking(False)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if interface is not None:
-            interface.pin(sock, peer.host if peer else "")
+        if escape is not None:
+            escape.pin(sock, peer.host if peer else "")
         if peer is None:
             sock.bind(("", 0))
         else:
             sock.connect((peer.host, peer.port))
+        if escape is not None and escape.underway is not None:
+            escape.underway.opened(sock)
     except OSError as error:
         sock.close()
         raise dial_error(error.errno or 0, where) from None
@@ -112,11 +114,11 @@ class DirectDatagrams:
         "_sock",
     )
 
-    def __init__(self, family: int, interface: Interface | None, resolver: Resolver) -> None:
+    def __init__(self, family: int, escape: Escape | None, resolver: Resolver) -> None:
         """Raises DialError."""
         self._family = family
         self._resolver = resolver
-        self._sock = open_udp(family, interface)
+        self._sock = open_udp(family, escape)
         level, option = (
             (socket.IPPROTO_IP, IP_RECVERR)
             if family == socket.AF_INET

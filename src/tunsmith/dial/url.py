@@ -21,8 +21,9 @@ from tunsmith.dial.base import Dialer
 from tunsmith.dial.block import BlockDialer
 from tunsmith.dial.credentials import Credentials
 from tunsmith.dial.direct import DirectDialer
+from tunsmith.dial.escape import Escape
 from tunsmith.dial.http import HttpDialer
-from tunsmith.dial.interface import Interface
+from tunsmith.dial.resolve import Resolver
 from tunsmith.dial.socks import SocksDialer
 from tunsmith.errors import UsageError
 from tunsmith.flow import Target
@@ -49,18 +50,18 @@ class UpstreamUrl:
         return self.scheme if self.scheme in _BARE else f"{self.scheme}://{Target(self.host, self.port)}"
 
 
-def make_dialer(text: str, interface: str | None = None) -> Dialer:
-    """The dialer `text` stands for, its sockets pinned to `interface`. Raises UsageError."""
+def make_dialer(text: str, escape: Escape | None = None, resolver: Resolver | None = None) -> Dialer:
+    """The dialer `text` stands for; its sockets leave by `escape`, and `resolver` knows where the proxy is. Raises
+    UsageError."""
     url = parse_upstream(text)
-    link = None if interface is None else Interface(interface)
     match url.scheme:
         case "direct":
-            return DirectDialer(link)
+            return DirectDialer(escape, resolver)
         case "block":
             return BlockDialer()
         case "http":
-            return HttpDialer(Target(url.host, url.port), url.credentials, link)
-    return SocksDialer(Target(url.host, url.port), url.credentials, link)
+            return HttpDialer(Target(url.host, url.port), url.credentials, escape, resolver)
+    return SocksDialer(Target(url.host, url.port), url.credentials, escape, resolver)
 
 
 def parse_upstream(text: str) -> UpstreamUrl:
