@@ -238,3 +238,19 @@ def test_only_a_failure_may_leave_out_the_question__rfc5452_9_1():
 @pytest.mark.parametrize("name", ["a", "www.example.com", "x" * 63 + ".test"])
 def test_a_host_name_is_encoded_as_dnspython_does(name):
     assert wire.encode_name(name) == dns.name.from_text(name).to_wire()
+
+
+def test_question_of_our_own_is_read_as_it_was_meant() -> None:
+    for name in ("www.example.com", "www.example.com."):
+        read = dns.message.from_wire(wire.make_query(4711, name, wire.AAAA))
+        assert (read.id, read.flags, read.question[0].to_text()) == (
+            4711,
+            dns.flags.RD,
+            "www.example.com. IN AAAA",
+        )
+
+
+@pytest.mark.parametrize("name", ["", "a..b", "x" * 64, ".".join(["x" * 60] * 5), "ä.example"])
+def test_question_for_no_host_name_cannot_be_made(name: str) -> None:
+    with pytest.raises(WireError):
+        wire.make_query(1, name, wire.A)

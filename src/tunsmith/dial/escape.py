@@ -36,7 +36,7 @@ class Escape:
         self.leave_by(interface)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
-                self._mark(probe)
+                self.mark_only(probe)
             except OSError as error:
                 raise HostError(f"cannot mark sockets ({error.strerror}): it needs CAP_NET_ADMIN") from None
             try:
@@ -57,11 +57,12 @@ class Escape:
 
         Loopback destinations are not bound to the interface: a proxy on this machine is reachable by no other.
         Raises OSError (ENODEV) when the interface has gone."""
-        self._mark(sock)
+        self.mark_only(sock)
         if not (host.startswith("127.") or host == "::1"):
             self._bind(sock)
 
-    def _mark(self, sock: socket.socket) -> None:
+    def mark_only(self, sock: socket.socket) -> None:
+        """As `pin`, for a destination that says itself which interface it is behind."""
         if self.mark:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.mark)
 

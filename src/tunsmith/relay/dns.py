@@ -22,6 +22,7 @@ from typing import Any
 
 from tunsmith.config import Settings
 from tunsmith.dial.base import Dialer
+from tunsmith.dial.escape import Escape
 from tunsmith.dns.answer import answer
 from tunsmith.dns.fakeip import FakeIpPool
 from tunsmith.dns.seen import SeenNames
@@ -64,10 +65,11 @@ class Resolver:
         patience: float = PATIENCE,
         deadline: float = DEADLINE,
         port: int = PORT,
+        escape: Escape | None = None,
     ) -> None:
         """`counts` is told of queries that went wrong, by cause, and `on_name` what a packed address is called
         when an answer says so for the first time in a while; `patience` and `deadline` are in seconds;
-        `port` is where the caller's resolvers listen."""
+        `port` is where the caller's resolvers listen, `escape` the way out for what no dialer opens."""
         self.counts: Counter[str] = Counter() if counts is None else counts
         self._seen = SeenNames()
         self._on_name = on_name
@@ -75,7 +77,7 @@ class Resolver:
         self._pool = pool
         self._patience = patience
         self._deadline = deadline
-        self._servers = _usable(settings.resolvers, port) if pool is None else []
+        self._servers = _usable(settings.resolvers, port, escape) if pool is None else []
         self._remote = _first_global(settings.resolvers, port)
         self._resented: dict[Server, float] = {}
         self.on_outage: Callable[[str], None] | None = None
@@ -213,11 +215,11 @@ class Resolver:
         return sorted(self._servers, key=lambda server: self._resented.get(server, 0.0) > now)
 
 
-def _usable(resolvers: Sequence[str], port: int) -> list[Server]:
+def _usable(resolvers: Sequence[str], port: int, escape: Escape | None) -> list[Server]:
     servers = []
     for address in resolvers:
         try:
-            servers.append(Server.of(address, port))
+            servers.append(Server.of(address, port, escape))
         except (ValueError, OSError):  # not an address, or on an interface that is gone
             continue
     return servers[:SERVERS]

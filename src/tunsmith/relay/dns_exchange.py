@@ -3,7 +3,7 @@
 A fresh port for each question is what makes answers hard to forge (RFC 5452 §9.2); it is closed with the
 answer. Upstream sockets come from the dialer, which pins them to the chosen interface. The exceptions are
 servers whose address itself says where they are, loopback (systemd-resolved, dnsmasq) and scoped link-local
-(fe80::1%eth0): no pinning may or need bend the way to them.
+(fe80::1%eth0): no interface may or need bend the way to them; a mark they get like all others.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from tunsmith.dial.base import Datagrams, Dialer, Stream
+from tunsmith.dial.escape import Escape
 from tunsmith.dial.readiness import readable, writable
 from tunsmith.errors import DialError, DialRefused
 from tunsmith.flow import Target
@@ -36,17 +37,26 @@ class Server:
     family: int
     packed: bytes
     near: tuple[Any, ...] | None
+    escape: Escape | None = None
+
+    def open_near(self, kind: int) -> socket.socket:
+        """A non-blocking socket of `kind` to reach `near` with."""
+        sock = socket.socket(self.family, kind | socket.SOCK_NONBLOCK)
+        if self.escape is not None:
+            self.escape.mark_only(sock)
+        return sock
 
     @classmethod
-    def of(cls, address: str, port: int = PORT) -> Server:
-        """`address` is an IP literal, scoped if need be. Raises ValueError or OSError (no such interface)."""
+    def of(cls, address: str, port: int = PORT, escape: Escape | None = None) -> Server:
+        """`address` is an IP literal, scoped if need be; sockets that no dialer opens are marked as `escape` says.
+        Raises ValueError or OSError (no such interface)."""
         ip = ip_address(address)
         family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
         near = None
         if ip.is_loopback or "%" in address:
             numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
             near = socket.getaddrinfo(address, port, family, socket.SOCK_DGRAM, flags=numeric)[0][4]
-        return cls(Target(address, port), family, ip.packed, near)
+        return cls(Target(address, port), family, ip.packed, near, escape)
 
 
 async def ask_udp(dialer: Dialer, server: Server, query: dns.Query) -> bytes:
@@ -86,7 +96,7 @@ def _received(port: Datagrams) -> Iterator[tuple[bytes, Target]]:
 
 async def _ask_near(server: Server, query: dns.Query) -> bytes:
     loop = asyncio.get_running_loop()
-    with socket.socket(server.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+    with server.open_near(socket.SOCK_DGRAM) as sock:
         assert server.near is not None
         sock.connect(server.near)
         sock.send(query.wire)
@@ -100,7 +110,7 @@ async def ask_tcp(dialer: Dialer, server: Server, query: dns.Query) -> bytes:
     """The reply of `server` over TCP. Waits for ever; raises DialError or OSError."""
     if server.near is None:
         return await ask_stream(await dialer.open_stream(server.target), query)
-    sock = socket.socket(server.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock = server.open_near(socket.SOCK_STREAM)
     try:
         await _connect(sock, server.near)
     except BaseException:

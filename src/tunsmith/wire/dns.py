@@ -137,6 +137,17 @@ def question_of(wire: bytes) -> str:
         return ""
 
 
+def make_query(identifier: int, name: str, rdtype: int) -> bytes:
+    """A question of our own: the `rdtype` records of the host `name`, recursion desired. Raises WireError where
+    `name` is no host name."""
+    labels = name.removesuffix(".").split(".")
+    if len(name) > MAX_NAME - 2 or not name.isascii() or not all(0 < len(label) < 64 for label in labels):
+        raise WireError("dns_name", f"{name!r} is no host name")
+    return (
+        HEADER.pack(identifier, RD, 1, 0, 0, 0) + encode_name(".".join(labels)) + _TYPE_CLASS.pack(rdtype, IN)
+    )
+
+
 def parse_query(wire: bytes) -> Query:
     """Read a message that asks one question. Raises WireError on anything else; `error_reply` then
     makes the answer it deserves. Octets behind the message are tolerated."""
