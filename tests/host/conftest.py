@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 
 import pytest
 
 from tests.host.machine import USERS, User
+from tests.host.private_network import Network, private_network
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -16,3 +18,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(params=USERS, ids=lambda user: user.name)
 def user(request: pytest.FixtureRequest) -> User:
     return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    """This process in a network of its own, with an uplink, for one test (mark it `netns`)."""
+    with private_network() as found:
+        yield found

@@ -29,7 +29,7 @@ CLONE_DEVICE = "/dev/net/tun"
 USUAL_MTU = 1500
 
 IFF_TUN, IFF_TAP = 0x0001, 0x0002
-IFF_MULTI_QUEUE, IFF_NO_PI, IFF_VNET_HDR = 0x0100, 0x1000, 0x4000
+IFF_MULTI_QUEUE, IFF_NO_PI, IFF_VNET_HDR, IFF_TUN_EXCL = 0x0100, 0x1000, 0x4000, 0x8000
 _NAME_ROOM = 16
 
 _IFREQ_FLAGS = struct.Struct("16sH22x")
@@ -128,6 +128,25 @@ def adopt(
     return device
 
 
+def make_persistent(name: str, tap: bool, owner: int | None, multi_queue: bool) -> None:
+    """Make an interface that stays until it is deleted, for the user id `owner` or root: what `ip tuntap add` does.
+    Raises what `open_tun` raises; DeviceError also where there is an interface of that name, which is left as it is."""
+    kind = (IFF_TAP if tap else IFF_TUN) | (IFF_MULTI_QUEUE if multi_queue else 0)
+    request = _IFREQ_FLAGS.pack(_packed_name(name), kind | IFF_NO_PI | IFF_TUN_EXCL)
+    fd = _open_clone_device()
+    try:
+        fcntl.ioctl(fd, _TUNSETIFF, request)
+        if owner is not None:
+            fcntl.ioctl(fd, _TUNSETOWNER, owner)
+        fcntl.ioctl(fd, _TUNSETPERSIST, 1)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise DeviceError(f"cannot make {name}: there is an interface of that name already") from error
+        raise DeviceError(f"cannot make {name}: {error.strerror}") from error
+    finally:
+        os.close(fd)
+
+
 def _open(
     name: str,
     kind: int,
@@ -143,10 +162,7 @@ def _open(
     if vnet_header and not packet_info:
         flags |= IFF_VNET_HDR
     request = _IFREQ_FLAGS.pack(_packed_name(name), flags)
-    try:
-        fd = os.open(CLONE_DEVICE, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise HostError(_why_no_tun(error)) from error
+    fd = _open_clone_device()
     try:
         try:
             answer = fcntl.ioctl(fd, _TUNSETIFF, request)
@@ -165,6 +181,13 @@ def _open(
     except DeviceError:
         os.close(fd)
         raise
+
+
+def _open_clone_device() -> int:
+    try:
+        return os.open(CLONE_DEVICE, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise HostError(_why_no_tun(error)) from error
 
 
 def _device(fd: int, name: str, flags: int, offload: int, mtu: int) -> TunDevice:

@@ -241,18 +241,21 @@ def _nodad(address: Interface) -> str:
 
 
 def _address(address: Interface, peer: Address | None) -> str:
-    return str(address) if peer is None else f"{address.ip} peer {peer}"
+    return str(address) if peer is None else f"{address.ip} peer {peer}/{address.network.prefixlen}"
 
 
 def _route(route: Route) -> str:
     words = [] if route.kind == "unicast" else [route.kind]
     words.append("default" if route.is_default else str(route.prefix))
     if route.gateway is not None:
-        words.append(f"via {route.gateway}")
+        family = "" if route.gateway.version == route.prefix.version else f"inet{route.gateway.version} "
+        words.append(f"via {family}{route.gateway}")
     if route.device:
         words.append(f"dev {route.device}")
     if route.onlink:
         words.append("onlink")
+    if route.tos:
+        words.append(f"tos {route.tos:#x}")
     if route.table != MAIN:
         words.append(f"table {route.table}")
     if route.metric:

@@ -51,7 +51,9 @@ class LinkAddress:
 @dataclass(frozen=True, slots=True)
 class Route:
     """A route. `kind` is "unicast", "local", "unreachable", "blackhole", "prohibit", "throw" and so on; `device`
-    is "" where it has none. Several next hops are told by the first of them, and `multipath` is set."""
+    is "" where it has none. Several next hops are told by the first of them, and `multipath` is set. `rest` is what
+    has no name here (metrics, all the next hops), as the kernel's attributes in hex: a route that is put back has
+    it again."""
 
     prefix: Prefix
     device: str = ""
@@ -64,6 +66,8 @@ class Route:
     source: Address | None = None
     onlink: bool = False
     multipath: bool = False
+    tos: int = 0
+    rest: str = ""
 
     @property
     def is_default(self) -> bool:

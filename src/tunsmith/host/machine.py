@@ -1,0 +1,200 @@
+"""Changes of this machine, made and taken back (route/change.py says what they are).
+
+Taking back is for what we added, unchanged since: `take_back` looks at what is there, and where that is not what the
+change made, it leaves it alone. So it can be done twice, by two processes, after a crash between a journal's line
+and its change, and after somebody else has put the machine right.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from types import TracebackType
+
+from tunsmith.errors import DeviceError, HostError
+from tunsmith.host import nft
+from tunsmith.host.netlink import addresses, links, routes, rules
+from tunsmith.host.netlink.channel import Netlink
+from tunsmith.host.sysctl import read_sysctl, set_sysctl
+from tunsmith.host.tun import make_persistent
+from tunsmith.route.change import (
+    AddAddress,
+    AddFirewall,
+    AddLink,
+    AddRoute,
+    AddRule,
+    Change,
+    DeleteAddress,
+    DeleteFirewall,
+    DeleteLink,
+    DeleteRoute,
+    DeleteRule,
+    ReplaceRoute,
+    SetLink,
+    SetSysctl,
+)
+from tunsmith.route.facts import Address, Interface, Link, Route, Rule
+
+_GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL)
+_ADDED = (AddLink, AddAddress, AddRoute, AddRule, AddFirewall)
+
+
+class Machine:
+    """The network namespace of this process. Use as a context manager, or close it."""
+
+    __slots__ = ("_netlink",)
+
+    def __init__(self) -> None:
+        self._netlink = Netlink()
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the netlink socket. What was made stays."""
+        self._netlink.close()
+
+    def make(self, change: Change) -> None:
+        """Make `change`. Raises HostError, one line that says which change and why."""
+        try:
+            self._make(change)
+        except OSError as error:
+            raise HostError(f"cannot {_first_line(change)}: {_why(error)}") from error
+        except DeviceError as error:
+            raise HostError(str(error)) from error
+
+    def holds(self, change: Change) -> bool:
+        """Whether this machine is as `change` makes it: what it adds is there and equal in everything, what it
+        deletes is not there, what it sets has that value."""
+        try:
+            return self._holds(change)
+        except OSError as error:
+            if error.errno in _GONE:
+                return not isinstance(change, (*_ADDED, ReplaceRoute, SetLink, SetSysctl))
+            raise HostError(f"cannot look at what `{_first_line(change)}` did: {_why(error)}") from error
+
+    def take_back(self, change: Change) -> bool:
+        """Undo `change` if it holds; whether that was done. What is gone already is no error. Raises HostError
+        where it is there and cannot be removed."""
+        undo = change.undo()
+        if undo is None or not self.holds(change):
+            return False
+        try:
+            self._make(undo)
+        except OSError as error:
+            if error.errno in _GONE:
+                return False
+            raise HostError(f"cannot {_first_line(undo)}: {_why(error)}") from error
+        return True
+
+    def _make(self, change: Change) -> None:
+        netlink = self._netlink
+        match change:
+            case AddLink(name, tap, user, many_queues):
+                make_persistent(name, tap, user, many_queues)
+            case DeleteLink(name):
+                links.delete_link(netlink, _index(name))
+            case SetLink(name, up, mtu):
+                links.set_link(netlink, _index(name), up, mtu)
+            case AddAddress(device, address, peer):
+                addresses.add_address(netlink, _index(device), address, peer)
+            case DeleteAddress(device, address, peer):
+                addresses.delete_address(netlink, _index(device), address, peer)
+            case AddRoute(route):
+                routes.add_route(netlink, route, _index)
+            case DeleteRoute(route):
+                routes.delete_route(netlink, route, _index)
+            case ReplaceRoute(_, new):
+                routes.replace_route(netlink, new, _index)
+            case AddRule(rule):
+                rules.add_rule(netlink, rule)
+            case DeleteRule(rule):
+                rules.delete_rule(netlink, rule)
+            case SetSysctl(path, value):
+                set_sysctl(path, value)
+            case AddFirewall(name, text):
+                nft.add_table(name, text)
+            case DeleteFirewall(name):
+                nft.delete_table(name)
+
+    def _holds(self, change: Change) -> bool:
+        match change:
+            case AddLink(name, tap, user, many_queues):
+                return self._is_our_link(name, tap, user, many_queues)
+            case DeleteLink(name):
+                return self._link(name) is None
+            case SetLink(name, up, mtu):
+                link = self._link(name)
+                return link is not None and link.up == up and mtu in (0, link.mtu)
+            case AddAddress(device, address, peer):
+                return self._has_address(device, address, peer)
+            case DeleteAddress(device, address, peer):
+                return not self._has_address(device, address, peer)
+            case AddRoute(route):
+                return self._has_route(route)
+            case DeleteRoute(route):
+                return not self._has_route(route)
+            case ReplaceRoute(old, new):
+                return self._has_route(new) and not self._has_route(old)
+            case AddRule(rule):
+                return self._has_rule(rule)
+            case DeleteRule(rule):
+                return not self._has_rule(rule)
+            case SetSysctl(path, value):
+                return read_sysctl(path) == " ".join(value.split())
+            case AddFirewall(name, text):
+                found = nft.table(name)
+                return found is not None and found == nft.listed(name, text)
+            case DeleteFirewall(name):
+                return nft.table(name) is None
+
+    def _link(self, name: str) -> Link | None:
+        return next((link for link in links.read_links(self._netlink) if link.name == name), None)
+
+    def _is_our_link(self, name: str, tap: bool, user: int | None, many_queues: bool) -> bool:
+        tun = links.read_tun(self._netlink, name)
+        return tun is not None and (tun.tap, tun.owner, tun.many_queues, tun.persistent) == (
+            tap,
+            user,
+            many_queues,
+            True,
+        )
+
+    def _has_address(self, device: str, address: Interface, peer: Address | None) -> bool:
+        found = addresses.read_addresses(self._netlink, _name)
+        return any((each.device, each.address, each.peer) == (device, address, peer) for each in found)
+
+    def _has_route(self, route: Route) -> bool:
+        return routes.settled(route) in routes.read_like(self._netlink, route, _name)
+
+    def _has_rule(self, rule: Rule) -> bool:
+        return rule in rules.read_rules(self._netlink)
+
+
+def _index(name: str) -> int:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        raise OSError(errno.ENODEV, f"there is no interface {name}") from None
+
+
+def _name(index: int) -> str:
+    try:
+        return socket.if_indextoname(index) if index else ""
+    except OSError:
+        return ""
+
+
+def _first_line(change: Change) -> str:
+    return change.commands()[0].partition("\n")[0]
+
+
+def _why(error: OSError) -> str:
+    if error.errno == errno.EPERM:
+        return "not permitted: it takes root, or CAP_NET_ADMIN in a container"
+    return error.strerror or str(error)
