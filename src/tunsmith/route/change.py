@@ -241,7 +241,10 @@ def _nodad(address: Interface) -> str:
 
 
 def _address(address: Interface, peer: Address | None) -> str:
-    return str(address) if peer is None else f"{address.ip} peer {peer}/{address.network.prefixlen}"
+    if peer is None:
+        return str(address)
+    length = address.network.prefixlen
+    return f"{address.ip} peer {peer}" + (f"/{length}" if length < address.max_prefixlen else "")
 
 
 def _route(route: Route) -> str:
