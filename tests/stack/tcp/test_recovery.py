@@ -282,57 +282,6 @@ def test_what_carries_something_is_no_duplicate_ack__rfc5681_2(fields: dict[str,
     assert other.connection.sender.retransmits == 0
 
 
-# --- what was for nothing: RFC 3522 ---
-
-
-def test_a_recovery_that_was_for_nothing_is_undone__rfc3522_3_2() -> None:
-    other = troubled(stamps=True)
-    take(other, 10)
-    ack(other, 0, (1, 4))
-    assert phase(other) is Phase.RECOVERY
-    other.now += 0.01
-    ack(other, 4, ago=0.05)  # of the first transmission: it was only late
-    assert phase(other) is None
-    assert other.connection.sender.cc.cwnd == 10 * MSS
-
-
-def test_a_recovery_that_was_needed_is_not_undone__rfc3522_3_2() -> None:
-    other = troubled(stamps=True)
-    take(other, 10)
-    ack(other, 0, (1, 4))
-    other.now += 0.1
-    ack(other, 4, ago=0.1)
-    assert phase(other) is Phase.RECOVERY
-
-
-def test_a_timeout_that_was_for_nothing_is_undone__rfc4015() -> None:
-    other = troubled(stamps=True)
-    take(other, 10)
-    sent_at = other.now
-    other.tick()
-    assert phase(other) is Phase.LOSS
-    other.now += 0.01
-    assert ack(other, 2, ago=other.now - sent_at) == []  # nothing more is sent again
-    sender = other.connection.sender
-    assert (phase(other), sender.cc.cwnd >= 10 * MSS, sender.away) == (None, True, 0)
-
-
-def test_what_a_recovery_before_has_sent_again_proves_nothing__rfc3522_3_2() -> None:
-    other = troubled(stamps=True, initial_window=20)
-    take(other, 20)
-    take(other, 10)
-    assert ack(other, 0, (1, 20)) == [(".", 0, 1), (".", 20, 9)]
-    other.now += RTT
-    assert (".", 20, 1) in ack(other, 0, (1, 20), (21, 25))
-    ack(other, 20, (21, 25))
-    other.now += 0.01
-    assert (".", 25, 1) in ack(other, 20, (26, 29), (21, 25))
-    assert phase(other) is Phase.RECOVERY
-    other.now += 0.05
-    ack(other, 25, (26, 29), ago=0.06)  # of segment 20, which was sent again before this recovery
-    assert phase(other) is Phase.RECOVERY
-
-
 # --- after idle: RFC 5681 §4.1 ---
 
 

@@ -6,7 +6,8 @@ and a timer. `on_ack` takes over then:
     marks      scoreboard.py: what the ACK covers and the SACK blocks report
     detection  RACK (rack.py), or RFC 6675's counting of SACKs, or of duplicate ACKs (duplicates.py)
     reaction   a loss begins a recovery: cwnd by PRR (prr.py) until what was sent before it is acknowledged
-    sending    lost records first, then new data, while cwnd exceeds what is in the network
+    regret     unless it turns out that nothing was lost: then all is as before (reduction.py)
+    sending    lost records first, then new data, while cwnd exceeds what is in the network (resending.py)
 
 After a timeout all that is old is lost, and slow start begins (RFC 5681 §3.1); what was SACKed is sent again only
 if the peer's ACKs then stop in front of it. Before the first timeout comes a tail loss probe (tail_probe.py).
@@ -20,10 +21,11 @@ from typing import TYPE_CHECKING
 from tunsmith.stack.tcp.duplicates import Duplicates
 from tunsmith.stack.tcp.prr import ProportionalRateReduction
 from tunsmith.stack.tcp.rack import DUPLICATE_ACKS, TICK, Rack
-from tunsmith.stack.tcp.scoreboard import LOST, RETRANSMITTED, SACKED, Blocks, Scoreboard, Sent
+from tunsmith.stack.tcp.reduction import NEW_SEGMENTS, Reduction, Step
+from tunsmith.stack.tcp.resending import Resending
+from tunsmith.stack.tcp.scoreboard import LOST, RETRANSMITTED, SACKED, Blocks, Sent
 from tunsmith.stack.tcp.tail_probe import TailProbe
 from tunsmith.stack.tcp.timers import NEVER, RACK, RETRANSMIT
-from tunsmith.wire.tcp import ACK, FIN, PSH
 
 if TYPE_CHECKING:
     from tunsmith.stack.tcp.sender import Sender
@@ -49,12 +51,11 @@ class Recovery:
     """The troubles of one Sender, from the first on."""
 
     __slots__ = (
-        "_before",
         "_duplicates",
         "_probe",
-        "_prr",
         "_rack",
-        "_repaired_at",
+        "_reduction",
+        "_resending",
         "board",
         "phase",
         "point",
@@ -63,24 +64,21 @@ class Recovery:
 
     def __init__(self, sender: Sender) -> None:
         self.sender = sender
-        self.board = Scoreboard(sender.inflight, sender.snd_una)
+        self._resending = Resending(sender)
+        self.board = self._resending.board
         self.phase = Phase.OPEN
         self.point = sender.snd_una - 1
         """What was sent when the last recovery began: it ends when that is acknowledged (RecoveryPoint)."""
-        self._prr = ProportionalRateReduction(0)
         self._rack = Rack() if sender.sack_ok and sender.config.rack else None
         self._duplicates = Duplicates(self.board)
         self._probe = TailProbe()
-        self._before: tuple[int, int] | None = None
-        """cwnd and ssthresh before this recovery, while it may yet turn out to have been for nothing."""
-        self._repaired_at = NEVER
-        """When this recovery sent something again first."""
+        self._reduction: Reduction | None = None
+        """What this recovery has done to the window, while that may yet turn out to have been for nothing."""
 
     @property
     def pipe(self) -> int:
         """Bytes in the network."""
-        sender = self.sender
-        return sender.snd_nxt - sender.snd_una - self.board.sacked - self.board.lost
+        return self._resending.pipe
 
     # --- ACKs ---
 
@@ -116,17 +114,20 @@ class Recovery:
             cc.cwnd = min(cc.cwnd, cc.ssthresh)
         if d_sack is not None and self._rack is not None:
             self._rack.on_duplicate(ack, sender.snd_nxt)
-        if self._before is not None and advance and echoed_rtt is not None:
-            self._undo_if_spurious(echoed_rtt, now)
+        reduction = self._reduction
+        if reduction is not None:
+            repeated = duplicate and not sender.sack_ok
+            if reduction.is_refuted(delivered, advance, repeated, echoed_rtt, self.point, now):
+                self._undo(reduction)
         if self.phase is not Phase.OPEN and ack >= self.point:
             self._end()
         partial = bool(advance) and self.phase is Phase.RECOVERY and not sender.sack_ok
         if partial or self._is_third_duplicate:
-            self._lose_first()
+            board.lose_first(sender.mss)
         self.detect(now, arrived)
         if self.phase in SHRINKING:
             bad_news = sender.sack_ok and board.lost > before
-            cc.cwnd = self._prr.window(
+            cc.cwnd = self._resending.prr.window(
                 arrived, self.pipe, cc.ssthresh, sender.mss, bool(advance) and not bad_news
             )
             if partial:
@@ -220,25 +221,17 @@ class Recovery:
         """RFC 5681 §3.2; not of what was sent before the last recovery, RFC 6582 §3.2 step 2."""
         return self._duplicates.tell_of_a_loss and (self.phase is Phase.REDUCTION or self._may_reduce)
 
-    def _lose_first(self) -> None:
-        """The first segment in flight is lost."""
-        records = self.board.records
-        if records and not records[0].marks & LOST:
-            if len(records[0].data) > self.sender.mss:
-                self.board.split(0, records[0].start + self.sender.mss)
-            self.board.lose(records[0])
-
     def _reduce(self, phase: Phase, now: float, arrived: int = 0) -> None:
         """Begin a recovery, RFC 6675 §5 step 4, or another `phase` that shrinks the window. `arrived`: bytes that
         the ACK has reported which made it begin."""
         sender, cc = self.sender, self.sender.cc
         flight = sender.snd_nxt - sender.snd_una
-        self._remember(now)
+        self._remember(self.board.records, now, forward=False)
         self.phase = phase
         self.point = sender.snd_nxt
         self._probe.end = None
         cc.on_congestion(min(flight, cc.cwnd), now)  # without what limited transmit sent, RFC 5681 §3.2
-        self._prr = ProportionalRateReduction(flight - self.board.sacked + arrived)
+        self._resending.prr = ProportionalRateReduction(flight - self.board.sacked + arrived)
         sender.timers[RETRANSMIT] = now + sender.rtt.rto
 
     def on_mark(self, now: float) -> bool:
@@ -248,7 +241,7 @@ class Recovery:
             return False
         self.begin()
         self._reduce(Phase.REDUCTION, now)
-        self._before = None
+        self._reduction = None
         return True
 
     def _end(self) -> None:
@@ -256,30 +249,28 @@ class Recovery:
         if self.phase in SHRINKING:
             self.sender.cc.cwnd = self.sender.cc.ssthresh
         self.phase = Phase.OPEN
-        self._before = None
+        self._reduction = None
         if self._rack is not None:
             self._rack.on_recovered()
 
-    def _remember(self, now: float) -> None:
-        """Keep what `_undo_if_spurious` would need. Where something in flight has been sent again already, an old
-        timestamp proves nothing."""
-        cc = self.sender.cc
-        again = any(record.marks & RETRANSMITTED for record in self.board.records)
-        self._before = None if again else (cc.cwnd, cc.ssthresh)
-        self._repaired_at = now
+    # --- and if nothing was lost ---
 
-    def _undo_if_spurious(self, echoed_rtt: float, now: float) -> None:
-        """Eifel, RFC 3522 §3.2: the ACK echoes a timestamp from before we sent anything again, so that what we
-        thought lost was late. Then nothing has happened (RFC 4015 §3.2)."""
-        before, self._before = self._before, None
-        if before is not None and echoed_rtt > now - self._repaired_at + TICK:
-            cc = self.sender.cc
-            cc.cwnd, cc.ssthresh = max(cc.cwnd, before[0]), before[1]
-            self.board.find()
-            if self._rack is not None:
-                self._rack.reordering_seen = True
-            self.phase = Phase.OPEN
-            self.point = self.sender.snd_una - 1
+    def _remember(self, records: list[Sent], now: float, *, forward: bool) -> None:
+        """Keep what it would take to undo what is done now. Where one of `records`, which this is about, has been
+        sent again already, an ACK proves nothing. `forward`: F-RTO may be tried."""
+        again = any(record.marks & RETRANSMITTED for record in records)
+        self._reduction = None if again else Reduction(self.sender.cc, now, forward)
+
+    def _undo(self, reduction: Reduction) -> None:
+        """Nothing has happened, RFC 4015 §3.2."""
+        cc = self.sender.cc
+        cc.cwnd, cc.ssthresh = max(cc.cwnd, reduction.cwnd), reduction.ssthresh
+        self.board.find()
+        if self._rack is not None:
+            self._rack.reordering_seen = True
+        self.phase = Phase.OPEN
+        self.point = self.sender.snd_una - 1
+        self._reduction = None
 
     # --- timers ---
 
@@ -299,11 +290,14 @@ class Recovery:
         """Slow start from the first unacknowledged byte. What was sent so lately that its ACK may yet come
         is not lost (RFC 8985 §6.3)."""
         sender, board, cc = self.sender, self.board, self.sender.cc
-        if self.phase not in SHRINKING and sender.timeouts <= 1:
-            self._remember(now)
+        if self.phase in SHRINKING:
+            self._reduction = None
+        elif (
+            sender.timeouts <= 1
+        ):  # else nothing was heard since the last, which still may have been for nothing
+            forward = self.phase is Phase.OPEN and sender.timeouts == 1
+            self._remember(board.records[:1], now, forward=forward)
             cc.on_timeout(sender.snd_nxt - sender.snd_una, now)
-        else:
-            self._before = None
         self.phase = Phase.LOSS
         self.point = sender.snd_nxt
         self._probe.end = None
@@ -327,6 +321,7 @@ class Recovery:
         self.sender.away = self.board.sacked + self.board.lost
         self.point = self.sender.snd_nxt
         self._probe.end = None
+        self._reduction = None
         self.sender.output(now)
 
     def expect_probe(self, now: float) -> None:
@@ -347,7 +342,7 @@ class Recovery:
         self.detect(now)
         if self.phase in SHRINKING:
             cc = sender.cc
-            cc.cwnd = self._prr.window(0, self.pipe, cc.ssthresh, sender.mss, False)
+            cc.cwnd = self._resending.prr.window(0, self.pipe, cc.ssthresh, sender.mss, False)
         sender.output(now)
 
     def _probe_tail(self, now: float) -> None:
@@ -355,47 +350,21 @@ class Recovery:
         sender = self.sender
         again = not sender.send_one(now)
         if again:
-            self._send_again(self.board.last(sender.mss), now)
+            self._resending.send_again(self.board.last(sender.mss), now)
         self._probe.left(sender.snd_nxt, again)
         sender.timers[RETRANSMIT] = now + sender.rtt.rto
 
     # --- sending ---
 
     def send(self, now: float) -> None:
-        """What is lost, then what is new, as the windows allow. NextSeg of RFC 6675 §4, rules 1 and 2."""
-        sender = self.sender
-        if self.board.lost and not self._send_lost(now):
-            return
-        before = sender.snd_nxt
-        sender.send_new(now)
-        self._prr.sent += sender.snd_nxt - before
-
-    def _send_lost(self, now: float) -> bool:
-        """Returns whether nothing lost is left to send."""
-        sender, board, mss = self.sender, self.board, self.sender.mss
-        index = 0
-        while board.lost:
-            record = board.records[index]
-            if record.marks & LOST:
-                board.join(index, mss)
-                room = sender.cc.cwnd - self.pipe
-                allowed = min(sender.snd_una + sender.snd_wnd - record.start, sender.super_segment)
-                if allowed <= 0 or (room < min(len(record), mss) and self.pipe):
-                    break
-                allowed = min(allowed, max(room - room % mss, mss))
-                if len(record.data) > allowed:
-                    board.split(index, record.start + allowed)
-                self._send_again(record, now)
-            index += 1
-        sender.away = board.sacked + board.lost
-        return not board.lost
-
-    def _send_again(self, record: Sent, now: float) -> None:
-        sender = self.sender
-        self.board.send_again(record, now)
-        self._prr.sent += len(record)
-        sender.retransmits += -(-len(record) // sender.mss)
-        flags = FIN | ACK if record.fin else ACK
-        if record.data and record.end == sender.snd_nxt and not sender.queue:
-            flags |= PSH
-        sender.emit(record.start, record.data, flags, now)
+        """What is lost, then what is new, as the windows allow; unless F-RTO wants to see first what becomes of new
+        text (RFC 5682 §2.1 step 2 b)."""
+        sender, reduction = self.sender, self._reduction
+        if reduction is not None and reduction.step is Step.DUE:
+            sent = sum([sender.send_one(now) for _ in range(NEW_SEGMENTS)])
+            reduction.step = Step.OFF
+            if sent:
+                reduction.step = Step.AWAITED
+                sender.cc.cwnd = self.pipe + sender.mss  # step 3 a: no more than three segments
+        if reduction is None or reduction.step is not Step.AWAITED:
+            self._resending.send(now)

@@ -199,6 +199,13 @@ class Scoreboard:
         record.marks |= LOST
         self.lost += len(record)
 
+    def lose_first(self, most: int) -> None:
+        """Count up to `most` bytes at the beginning as lost."""
+        if self.records and not self.records[0].marks & LOST:
+            if len(self.records[0].data) > most:
+                self.split(0, self.records[0].start + most)
+            self.lose(self.records[0])
+
     def lose_all(self) -> None:
         """Count everything in the network as lost."""
         for record in self.records:

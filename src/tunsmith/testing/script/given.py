@@ -30,6 +30,7 @@ GIVEN = {
     "ESTABLISHED-SACK-100MS": _LISTEN
     + "peer SYN 0 mss 1000 sackok\nstack SYN,ACK 0 ack 1 sackok\n+0.1 peer ACK 1 ack 1\n"
     + "check state ESTABLISHED, srtt 0.1\n",
+    "ESTABLISHED-100MS": _SYN_RECEIVED + "+0.1 peer ACK 1 ack 1\ncheck state ESTABLISHED, srtt 0.1\n",
     "ESTABLISHED-TIMESTAMPS": _LISTEN
     + "peer SYN 0 mss 1012 ts 100/0\nstack SYN,ACK 0 ack 1 ts 0/100\n"
     + "peer ACK 1 ack 1 ts 100/0\ncheck state ESTABLISHED\n",
