@@ -279,9 +279,9 @@ def _rule(rule: Rule) -> str:
     words += [f"{word} {name}" for word, name in (("iif", rule.iif), ("oif", rule.oif)) if name]
     if rule.ip_protocol:
         words.append(f"ipproto {rule.ip_protocol}")
-    if rule.ports != (0, 0):
-        first, last = rule.ports
-        words.append(f"dport {first}" if first == last else f"dport {first}-{last}")
+    for word, (first, last) in (("sport", rule.source_ports), ("dport", rule.ports)):
+        if last:
+            words.append(f"{word} {first}" if first == last else f"{word} {first}-{last}")
     words.append(
         f"goto {rule.goto}" if rule.action == "goto" else f"{rule.action} {rule.table or ''}".strip()
     )

@@ -40,12 +40,14 @@ class Link:
 @dataclass(frozen=True, slots=True)
 class LinkAddress:
     """An address of an interface, with the prefix of its network; `peer` is the other end of a point-to-point
-    link. `scope` is 0 (global), 200 (site), 253 (link) or 254 (host)."""
+    link. `scope` is 0 (global), 200 (site), 253 (link) or 254 (host). `usable` is not set while the kernel still
+    asks whether somebody else has it (IFA_F_TENTATIVE, IFA_F_DADFAILED)."""
 
     device: str
     address: Interface
     peer: Address | None = None
     scope: int = 0
+    usable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class Route:
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A policy rule. `fwmask` 0 means that it does not look at the mark. `ports` is the destination ports it wants,
-    first and last, (0, 0) for all. `other` is set where it selects by something that is not told here."""
+    first and last, (0, 0) for all, `source_ports` likewise. `other` is set where it selects by something that is
+    not told here. `inverted` (not) is about all that it selects by, together."""
 
     version: int
     priority: int
@@ -92,6 +95,7 @@ class Rule:
     destination: Prefix | None = None
     ip_protocol: int = 0
     ports: tuple[int, int] = (0, 0)
+    source_ports: tuple[int, int] = (0, 0)
     suppress_prefixlength: int = -1
     goto: int = 0
     protocol: int = OURS
@@ -104,7 +108,8 @@ class Snapshot:
 
     `settings` holds the sysctls a plan looks at or changes, by path ("net/ipv4/conf/all/rp_filter"); one that does
     not exist is absent. `marks` is every firewall mark somebody uses in the rule set of the firewall, as
-    (mark, mask). `served` is the TCP and UDP ports on which somebody listens."""
+    (mark, mask). `served` is the TCP ports on which somebody listens. `firewalls` is the names of the tables of
+    nftables, of all families."""
 
     links: tuple[Link, ...] = ()
     addresses: tuple[LinkAddress, ...] = ()
@@ -113,6 +118,7 @@ class Snapshot:
     settings: Mapping[str, str] = field(default_factory=dict)
     marks: frozenset[tuple[int, int]] = frozenset()
     served: frozenset[int] = frozenset()
+    firewalls: frozenset[str] = frozenset()
 
     def link(self, name: str) -> Link | None:
         """The interface called `name`."""

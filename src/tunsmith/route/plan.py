@@ -1,0 +1,105 @@
+"""What has to change on a machine so that its traffic goes through a TUN, and our own does not.
+
+Catching and letting go are two questions. Caught is by a table of our own to which rules lead (strategies `mark`
+and `interface`), by a default route before the machine's (`replace`), or by two halves that are narrower than any
+default route (`cover`). Let go are our sockets by their mark (`mark`), by the interface they are bound to
+(`interface`, and `replace` and `cover` with a direct upstream), or by routes to the proxy (`replace`, `cover`).
+docs/adr/0013 tells why.
+
+A plan is a value. It is made of steps, each with its reason, in the order in which they are to be made; taken back
+they are in reverse. At every point between two changes the machine reaches what it reached before, or goes through
+the TUN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from tunsmith.errors import UsageError
+from tunsmith.route import interface, mark, tun
+from tunsmith.route.change import Change
+from tunsmith.route.draft import Draft, Step
+from tunsmith.route.facts import Snapshot
+from tunsmith.route.numbers import Numbers, choose
+from tunsmith.route.site import Site
+from tunsmith.route.wish import AUTO, Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`mark` is for our own sockets, 0 for none; `pin` is the interface they must be bound to, "" for none. Where
+    `must_pin` is set, a socket that is not bound would come back through the TUN: without a `pin` nothing may be
+    dialed. `notes` are lines for people about what could not be done. `blocks` is what stays, and keeps traffic
+    from leaving past the TUN, where we die and the wish was to fail closed."""
+
+    wish: Wish
+    numbers: Numbers
+    strategy: str
+    steps: tuple[Step, ...]
+    mark: int = 0
+    pin: str = ""
+    must_pin: bool = False
+    notes: tuple[str, ...] = ()
+    blocks: tuple[Change, ...] = ()
+
+    @property
+    def tun(self) -> str:
+        """The name of the TUN interface, to be opened before the changes are made."""
+        return self.numbers.tun
+
+    @property
+    def table(self) -> int:
+        return self.numbers.table
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        return tuple(change for step in self.steps for change in step.changes)
+
+
+def settings(links: Iterable[str]) -> list[str]:
+    """The sysctls that a snapshot for `plan` must tell, where the interfaces are `links`."""
+    names = ["all", "default", *links]
+    return [
+        *(f"net/ipv4/conf/{name}/{key}" for name in names for key in _IPV4),
+        *(f"net/ipv6/conf/{name}/{key}" for name in names for key in _IPV6),
+    ]
+
+
+_IPV4 = ("rp_filter", "src_valid_mark", "forwarding")
+_IPV6 = ("disable_ipv6", "forwarding", "force_forwarding", "accept_ra")
+
+
+def plan(wish: Wish, snapshot: Snapshot) -> Plan:
+    """Raises UsageError where it cannot be done on this machine."""
+    if wish.interface and snapshot.link(wish.interface) is None:
+        names = ", ".join(link.name for link in snapshot.links if not link.loopback)
+        raise UsageError(f"there is no interface {wish.interface}; there are {names or 'none'}")
+    numbers = choose(wish.tun, snapshot)
+    site = Site(wish, snapshot, numbers)
+    strategy = wish.strategy if wish.strategy != AUTO else _fitting(numbers)
+    made = Draft()
+    tun.set_up(site, made)
+    _STRATEGIES[strategy](site, made)
+    return Plan(
+        wish,
+        numbers,
+        strategy,
+        tuple(made.steps),
+        made.mark,
+        made.pin,
+        made.must_pin,
+        tuple(made.notes),
+        tuple(made.blocks) if wish.fail_closed else (),
+    )
+
+
+def _fitting(numbers: Numbers) -> str:
+    """The strategy for one who leaves it to us."""
+    return "mark" if numbers.mark else "interface"
+
+
+_STRATEGIES: Mapping[str, Callable[[Site, Draft], None]] = MappingProxyType(
+    {"mark": mark.draft, "interface": interface.draft}
+)
