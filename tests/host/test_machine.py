@@ -80,6 +80,9 @@ CHANGES: dict[str, Change] = {
         )
     ),
     "an IPv6 range of ports": AddRule(Rule(6, 500, 70_000, oif="uplink", ip_protocol=6, ports=(53, 853))),
+    "a source port": AddRule(Rule(4, 500, MAIN, iif="lo", ip_protocol=6, source_ports=(22, 22))),
+    "an IPv6 range of source ports": AddRule(Rule(6, 500, MAIN, ip_protocol=17, source_ports=(53, 853))),
+    "no mark of a mask": AddRule(Rule(4, 500, 125, fwmask=0x10000000, iif="lo", ports=(53, 53))),
     "suppress_prefixlength": AddRule(Rule(4, 500, MAIN, suppress_prefixlength=0)),
     "IPv6 suppress_prefixlength": AddRule(Rule(6, 500, MAIN, suppress_prefixlength=0)),
     "goto": AddRule(

@@ -11,8 +11,6 @@ import re
 import shutil
 import subprocess
 
-from tunsmith.host import nft
-
 FULL = 0xFFFFFFFF
 _NUMBER = r"(0x[0-9a-fA-F]+|\d+)"
 _NFT = re.compile(
@@ -28,9 +26,9 @@ _LEGACY = (
 _PATIENCE = 20.0
 
 
-def used_marks() -> frozenset[tuple[int, int]]:
-    """Every mark in use as (mark, mask)."""
-    found = marks_in_nft(nft.ruleset())
+def used_marks(ruleset: str) -> frozenset[tuple[int, int]]:
+    """Every mark in use as (mark, mask); `ruleset` is what nft lists."""
+    found = marks_in_nft(ruleset)
     for tables, program in _LEGACY:
         if _has_tables(tables) and shutil.which(program):
             found |= marks_in_iptables(_output_of(program))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 
@@ -22,6 +23,11 @@ def ruleset() -> str:
         return ""
     done = _run(["nft", "--stateless", "--numeric", "list", "ruleset"])
     return done.stdout if done.returncode == 0 else ""
+
+
+def tables_in(ruleset: str) -> frozenset[str]:
+    """The names of the tables in what `ruleset` says, of all families."""
+    return frozenset(re.findall(r"^table \w+ (\S+) \{", ruleset, re.MULTILINE))
 
 
 def add_table(name: str, text: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tunsmith.host import nft
 from tunsmith.host.marks import used_marks
 from tunsmith.host.netlink.addresses import read_addresses
 from tunsmith.host.netlink.channel import Netlink
@@ -36,12 +37,14 @@ def take_snapshot(settings: Iterable[str] = (), towards: Iterable[Address] = ())
             way = read_way(netlink, address, name_of)
             if way is not None:
                 routes[way] = None
+        ruleset = nft.ruleset()
         return Snapshot(
             tuple(links),
             tuple(read_addresses(netlink, name_of)),
             tuple(routes),
             tuple(read_rules(netlink)),
             read_sysctls(settings),
-            used_marks(),
+            used_marks(ruleset),
             served_ports(),
+            nft.tables_in(ruleset),
         )

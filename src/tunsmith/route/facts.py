@@ -95,11 +95,11 @@ class Rule:
     destination: Prefix | None = None
     ip_protocol: int = 0
     ports: tuple[int, int] = (0, 0)
-    source_ports: tuple[int, int] = (0, 0)
     suppress_prefixlength: int = -1
     goto: int = 0
     protocol: int = OURS
     other: bool = False
+    source_ports: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from tunsmith.route.facts import Address, Interface, LinkAddress
 
 NEW, DELETE, GET = 20, 21, 22
 _ADDRESS, _LOCAL = 1, 2
-_NODAD = 0x02
+_NODAD, _DADFAILED, _TENTATIVE = 0x02, 0x08, 0x40
 
 _INFO = struct.Struct("=BBBBI")
 """Family, prefix length, flags, scope, index."""
@@ -32,14 +32,15 @@ def read_addresses(netlink: Netlink, name_of: Callable[[int], str]) -> list[Link
 
 def read_address(message: bytes, name_of: Callable[[int], str]) -> LinkAddress | None:
     """The address that `message` tells; None where it is of neither family."""
-    family, prefix, _, scope, index = _INFO.unpack_from(message)
+    family, prefix, flags, scope, index = _INFO.unpack_from(message)
     found = attributes(message, _INFO.size)
     peer = found.get(_ADDRESS)
     local = found.get(_LOCAL, peer)
     if family not in (socket.AF_INET, socket.AF_INET6) or local is None or peer is None:
         return None
     address = ip_interface((ip_address(local), prefix))
-    return LinkAddress(name_of(index), address, ip_address(peer) if peer != local else None, scope)
+    usable = not flags & (_DADFAILED | _TENTATIVE)
+    return LinkAddress(name_of(index), address, ip_address(peer) if peer != local else None, scope, usable)
 
 
 def add_address(netlink: Netlink, index: int, address: Interface, peer: Address | None) -> None:

@@ -13,9 +13,9 @@ from tunsmith.route.facts import Prefix, Rule
 NEW, DELETE, GET = 32, 33, 34
 _DST, _SRC, _IIF, _GOTO, _PRIORITY, _MARK = 1, 2, 3, 4, 6, 10
 _SUPPRESS_PREFIX, _TABLE, _MASK, _OIF, _PAD = 14, 15, 16, 17, 18
-_PROTOCOL, _IP_PROTOCOL, _DPORT, _DPORT_MASK = 21, 22, 24, 29
+_PROTOCOL, _IP_PROTOCOL, _SPORT, _DPORT, _SPORT_MASK, _DPORT_MASK = 21, 22, 23, 24, 28, 29
 _TOLD = {_DST, _SRC, _IIF, _GOTO, _PRIORITY, _MARK, _SUPPRESS_PREFIX, _TABLE, _MASK, _OIF, _PAD} | {
-    _PROTOCOL, _IP_PROTOCOL, _DPORT, _DPORT_MASK
+    _PROTOCOL, _IP_PROTOCOL, _SPORT, _DPORT, _SPORT_MASK, _DPORT_MASK
 }  # fmt: skip
 _ALL_BITS = b"\xff\xff"
 """Linux 6.15 tells how much of a port is compared."""
@@ -44,7 +44,7 @@ def read_rule(message: bytes) -> Rule:
     family, dst_length, src_length, tos, table, action, flags = _INFO.unpack_from(message)
     found = attributes(message, _INFO.size)
     suppressed = as_number(found.get(_SUPPRESS_PREFIX), _UNTOLD_NONE)
-    first, last = _PORTS.unpack(found.get(_DPORT, bytes(_PORTS.size)))
+    masks = {found.get(_SPORT_MASK, _ALL_BITS), found.get(_DPORT_MASK, _ALL_BITS)}
     return Rule(
         4 if family == socket.AF_INET else 6,
         as_number(found.get(_PRIORITY)),
@@ -58,11 +58,12 @@ def read_rule(message: bytes) -> Rule:
         _prefix(found.get(_SRC), src_length),
         _prefix(found.get(_DST), dst_length),
         found.get(_IP_PROTOCOL, b"\0")[0],
-        (first, last),
+        _ports(found.get(_DPORT)),
         -1 if suppressed == _UNTOLD_NONE else suppressed,
         as_number(found.get(_GOTO)),
         found.get(_PROTOCOL, b"\0")[0],
-        bool(tos) or not found.keys() <= _TOLD or found.get(_DPORT_MASK, _ALL_BITS) != _ALL_BITS,
+        bool(tos) or not found.keys() <= _TOLD or masks != {_ALL_BITS},
+        _ports(found.get(_SPORT)),
     )
 
 
@@ -107,9 +108,16 @@ def pack_rule(rule: Rule) -> bytes:
         body += number(_SUPPRESS_PREFIX, rule.suppress_prefixlength)
     if rule.ip_protocol:
         body += attribute(_IP_PROTOCOL, bytes([rule.ip_protocol]))
-    if rule.ports != (0, 0):
-        body += attribute(_DPORT, _PORTS.pack(*rule.ports))
+    for kind, ports in ((_SPORT, rule.source_ports), (_DPORT, rule.ports)):
+        body += attribute(kind, _PORTS.pack(*ports)) if ports != (0, 0) else b""
     return body + attribute(_PROTOCOL, bytes([rule.protocol]))
+
+
+def _ports(packed: bytes | None) -> tuple[int, int]:
+    if packed is None:
+        return 0, 0
+    first, last = _PORTS.unpack(packed)
+    return first, last
 
 
 def _prefix(packed: bytes | None, length: int) -> Prefix | None:
