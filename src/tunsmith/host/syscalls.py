@@ -21,6 +21,7 @@ MS_PRIVATE = 0x40000
 MNT_DETACH = 0x2
 
 PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
 
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
@@ -56,6 +57,12 @@ def detach(target: str) -> None:
 def set_parent_death_signal(signal: int) -> None:
     """Have the kernel send `signal` to this process when its parent ends; 0 switches it off: prctl(2)."""
     if _libc().prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal)) != 0:
+        raise _error("prctl")
+
+
+def set_process_name(name: str) -> None:
+    """What ps and top call this process, at most 15 bytes: prctl(2)."""
+    if _libc().prctl(PR_SET_NAME, ctypes.c_char_p(name.encode())) != 0:
         raise _error("prctl")
 
 
