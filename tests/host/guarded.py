@@ -66,6 +66,7 @@ def main(state: Path, directory: Path) -> None:
                 watch.confirm_within(float(arguments[0]))
             case "hang":
                 guard.PATIENCE_WITH_PARENT = 0.01
+                os.kill(watch._pid, signal.SIGKILL)
                 watch.replace()
             case "leave-child":
                 if os.fork() == 0:

@@ -144,7 +144,9 @@ def test_removing_leaves_an_empty_directory(directory: Path) -> None:
 
 
 @given(cut=st.integers(1, 60))
-def test_a_last_line_that_was_cut_off_is_not_there(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+def test_a_last_line_that_was_cut_off_is_not_there(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
     mine = Journal.create(tmp_path_factory.mktemp("state"), "tun0", whole=True)
     mine.write(CHANGES)
     mine.close()

@@ -27,6 +27,8 @@ _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 COMMANDS = {
     "run": "Run one program behind a proxy. No root needed.",
     "demo": "See it at work on a private internet made for the occasion.",
+    "restore": "Put the network back that a `tunsmith up` left behind which was killed.",
+    "confirm": "Keep what `tunsmith up --confirm SECONDS` has set up.",
     "echo": "A TCP echo server on an address of its own, behind a TUN interface.",
     "connect": "Standard input and output over TCP, from an address of its own, like nc.",
 }

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from tunsmith.cli.main import FAILED, complain
+from tunsmith.host.machine import Machine
 from tunsmith.host.restore import Replay, lines, replay_all
 from tunsmith.host.state import default_directory
 from tunsmith.route import record
@@ -29,18 +30,13 @@ def command(tun: str | None, state: Path | None, dry_run: bool, json: bool) -> i
     \b
     Exit code: 0 done, or nothing to do; 1 something is left, or belongs to an instance that runs.
     """
-    found = replay_all(state or default_directory(), _make_machine, tun, dry_run=dry_run)
+    with Machine() as machine:
+        found = replay_all(state or default_directory(), machine, tun, dry_run=dry_run)
     if json:
         click.echo(json_format.dumps({"dry_run": dry_run, "journals": [_object(each) for each in found]}))
     else:
         _print(found, dry_run)
     return FAILED if any(each.left for each in found) else 0
-
-
-def _make_machine() -> Any:
-    from tunsmith.host.machine import Machine
-
-    return Machine()
 
 
 def _print(found: list[Replay], dry_run: bool) -> None:

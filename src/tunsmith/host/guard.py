@@ -78,7 +78,7 @@ class Word(Enum):
 class Guard:
     """The guard of this process and its journal, from `start` to `release`. Watch `fileno` for reading."""
 
-    __slots__ = ("_channel", "_deadline", "_make_machine", "_path", "_pid")
+    __slots__ = ("_channel", "_deadline", "_fifo", "_make_machine", "_path", "_pid")
 
     def __init__(
         self, path: Path, make_machine: Callable[[], Undoing], pid: int, channel: socket.socket
@@ -87,6 +87,7 @@ class Guard:
         self._make_machine = make_machine
         self._pid = pid
         self._channel = channel
+        self._fifo = -1
         self._deadline = 0.0
 
     @classmethod
@@ -108,6 +109,8 @@ class Guard:
             return Word.NOTHING
         except OSError:
             word = b""
+        if word:
+            self._stop_waiting()
         return Word(word)
 
     def replace(self) -> None:
@@ -116,7 +119,7 @@ class Guard:
         self._bury()
         self._pid, self._channel = _fork(self._path, self._make_machine)
         if self._deadline:
-            self.confirm_within(self._deadline - time.monotonic())
+            self._tell_deadline()
 
     def confirm_within(self, seconds: float) -> None:
         """From now on the network is put back unless `tunsmith confirm` is run in time. Raises HostError where there
@@ -125,16 +128,28 @@ class Guard:
         try:
             path.unlink(missing_ok=True)
             os.mkfifo(path, 0o600)
+            self._fifo = _open_both_ways(path)
         except OSError as error:
             raise not_written(path, error) from error
         self._deadline = time.monotonic() + seconds
-        with suppress(OSError):  # it is dead: `hear` starts another one, which is told
-            self._channel.send(b"%s %.3f" % (CONFIRM, max(0.0, seconds)))
+        self._tell_deadline()
 
     def release(self) -> None:
         """There is nothing more to guard: everything has been taken back and the journal removed. (What is still in
         it, the guard takes back.) Returns when the guard has ended."""
+        self._stop_waiting()
         self._bury()
+
+    def _tell_deadline(self) -> None:
+        with suppress(OSError):  # it is dead: its successor is told
+            self._channel.send(b"%s %.3f" % (CONFIRM, max(0.0, self._deadline - time.monotonic())))
+
+    def _stop_waiting(self) -> None:
+        self._deadline = 0.0
+        if self._fifo >= 0:
+            os.close(self._fifo)
+            self._fifo = -1
+            confirmation_path(self._path).unlink(missing_ok=True)
 
     def _bury(self) -> None:
         self._channel.close()
@@ -162,6 +177,12 @@ def confirm(journal_path: Path) -> bool:
     finally:
         os.close(fd)
     return True
+
+
+def _open_both_ways(fifo: Path) -> int:
+    """For reading and writing, so that there is no end of file when a writer goes; and by the instance as well as by
+    its guard, so that a word is not lost that comes while a guard is replaced."""
+    return os.open(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 def _fork(path: Path, make_machine: Callable[[], Undoing]) -> tuple[int, socket.socket]:
@@ -213,12 +234,8 @@ def _leave_parent(kept: tuple[int, ...]) -> None:
     os.chdir("/")
     with suppress(OSError):
         set_process_name(NAME)
-    for score in (-1000, -500, 0):  # less than nothing takes CAP_SYS_RESOURCE
-        try:
-            Path("/proc/self/oom_score_adj").write_text(str(score), encoding="ascii")
-            break
-        except OSError:
-            continue
+    with suppress(OSError):  # it takes CAP_SYS_RESOURCE
+        Path("/proc/self/oom_score_adj").write_text("-1000", encoding="ascii")
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
@@ -251,9 +268,9 @@ class _Watch:
         while in_time and self._parent_holds_on():
             in_time = not self._deadline or time.monotonic() < self._deadline
         self._stop_listening()
-        if in_time:
+        if in_time and self._path.exists():
             self._wait_for_parent(PATIENCE_WITH_DEATH)
-        else:
+        elif not in_time:
             self._tell(Word.UNCONFIRMED)
             if not self._wait_for_parent(PATIENCE_WITH_PARENT, or_release=True):
                 signal.pidfd_send_signal(self._parent_pidfd, signal.SIGKILL)
@@ -285,10 +302,7 @@ class _Watch:
         return word == CONFIRM
 
     def _listen(self, seconds: float) -> None:
-        # For reading and writing, so that there is no end of file when a writer goes.
-        self._fifo = os.open(
-            confirmation_path(self._path), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
-        )
+        self._fifo = _open_both_ways(confirmation_path(self._path))
         self._deadline = time.monotonic() + seconds
 
     def _stop_listening(self) -> None:

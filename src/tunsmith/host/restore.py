@@ -9,7 +9,7 @@ There are three that replay: the guard when its instance dies, the next start, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -105,7 +105,7 @@ def replay(opened: Journal, machine: Undoing, lift: bool = True) -> Replay:
 
 def replay_all(
     directory: Path,
-    make_machine: Callable[[], Undoing],
+    machine: Undoing,
     tun: str | None = None,
     lift: bool = True,
     dry_run: bool = False,
@@ -114,8 +114,8 @@ def replay_all(
     this network namespace. Those of a kernel or namespace that has gone are removed. One whose owner lives is in the
     answer too, with what to do as its notice.
 
-    `make_machine` is called where there is something to take back. `dry_run`: nothing is changed, the steps are
-    what would be done. A journal that cannot be read is in the answer with the reason."""
+    `dry_run`: nothing is changed, the steps are what would be done. A journal that cannot be read is in the answer
+    with the reason."""
     if not directory.exists():
         return []
     state.check(directory)
@@ -124,7 +124,7 @@ def replay_all(
         try:
             contents = journal.read(path)
             if contents is not None and tun in (None, _tun_of(path, contents)):
-                found.append(_deal_with(path, contents, make_machine, lift, dry_run))
+                found.append(_deal_with(path, contents, machine, lift, dry_run))
         except HostError as error:
             contents = error.contents if isinstance(error, Busy) else Contents(None)
             found.append(Replay(path, contents, notice=str(error), left=True))
@@ -151,9 +151,7 @@ def _take_back(machine: Undoing, entry: Entry, lift: bool, dry_run: bool) -> Ste
         return Step(entry, Outcome.FAILED, str(error))
 
 
-def _deal_with(
-    path: Path, contents: Contents, make_machine: Callable[[], Undoing], lift: bool, dry_run: bool
-) -> Replay | None:
+def _deal_with(path: Path, contents: Contents, machine: Undoing, lift: bool, dry_run: bool) -> Replay | None:
     """None where it is the business of another namespace, or has just been dealt with by somebody else."""
     past = _why_past(path, contents)
     if past is None and _inode_of(path) != NetworkNamespace.current().inode:
@@ -161,13 +159,13 @@ def _deal_with(
     if dry_run:
         if journal.is_owned(path):
             raise Busy(path, contents)
-        steps = () if past else tuple(take_back(make_machine(), contents.entries, lift, dry_run=True))
+        steps = () if past else tuple(take_back(machine, contents.entries, lift, dry_run=True))
         return Replay(path, contents, steps, past or "")
     opened = Journal.take_over(path)
     if opened is None:
         return None
     if past is None:
-        return replay(opened, make_machine(), lift)
+        return replay(opened, machine, lift)
     opened.remove()
     return Replay(path, contents, notice=past)
 
