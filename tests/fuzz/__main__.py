@@ -1,11 +1,12 @@
 """Coverage-guided fuzzing with atheris: `python -m tests.fuzz TARGET [SECONDS]`.
 
 Starts from the saved corpus, and saves what it has found to be worth keeping. A crash is written to .artifacts/ and
-printed; put it into the corpus when it is mended.
+printed; put it into the corpus when it is mended. At the end it says how many packets `Stack.receive` was given.
 """
 
 from __future__ import annotations
 
+import mmap
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,21 @@ def save(name: str, inputs: list[bytes]) -> None:
     (CORPUS / f"{name}.hex").write_text("".join(f"{line}\n" for line in lines))
 
 
+class Tally:
+    """A number in a file: libFuzzer ends its process without a word."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), 8)
+
+    @property
+    def number(self) -> int:
+        return int.from_bytes(self._map, "little")
+
+    def add(self, number: int) -> None:
+        self._map[:] = (self.number + number).to_bytes(8, "little")
+
+
 def fuzz(launcher: str, name: str, arguments: list[str]) -> None:
     """In a process of its own: libFuzzer never returns, and starts `launcher` again where it merges."""
     import atheris
@@ -36,7 +52,8 @@ def fuzz(launcher: str, name: str, arguments: list[str]) -> None:
     with atheris.instrument_imports(include=["tunsmith"]):
         from tests.fuzz.targets import run
 
-    atheris.Setup([launcher, *arguments], lambda data: run(name, data))
+    packets = Tally(Path(launcher).with_name("packets"))
+    atheris.Setup([launcher, *arguments], lambda data: packets.add(run(name, data)))
     atheris.Fuzz()
 
 
@@ -45,9 +62,12 @@ def main(name: str, seconds: int) -> int:
     ARTIFACTS.mkdir(exist_ok=True)
     usual = [f"-max_len={LONGEST}", "-verbosity=0", f"-artifact_prefix={ARTIFACTS}/fuzz-{name}-"]
     with tempfile.TemporaryDirectory() as place:
-        found, kept, launcher = (Path(place) / part for part in ("found", "kept", "launcher"))
+        found, kept, launcher, packets = (
+            Path(place) / part for part in ("found", "kept", "launcher", "packets")
+        )
         found.mkdir()
         kept.mkdir()
+        packets.write_bytes(bytes(8))
         launcher.write_text(
             f'#!/bin/sh\nexec {sys.executable} -B -m tests.fuzz --inside {launcher} {name} "$@"\n'
         )
@@ -56,6 +76,7 @@ def main(name: str, seconds: int) -> int:
             (found / str(number)).write_bytes(data)
         limits = [f"-max_total_time={seconds}", "-print_final_stats=1", "-timeout=10"]
         done = subprocess.run([launcher, *usual, *limits, found], check=False)
+        print(f"{Tally(packets).number:,} packets to Stack.receive")
         subprocess.run([launcher, *usual, "-merge=1", kept, found], check=True)
         save(name, [path.read_bytes() for path in kept.iterdir()])
     return done.returncode

@@ -65,6 +65,7 @@ class Conversation:
         self.sent_to = self.read_at = 1
         self.base = 0
         """Where the peer's stream of this connection begins."""
+        self.packets = 0
 
     def step(self) -> None:
         kind = self.source.take()
@@ -101,7 +102,11 @@ class Conversation:
             sack=self._blocks(near_ack) if kind & 64 and not kind & 8 and not flags & SYN else (),
         )
         self._number()
-        self.stack.receive(self.wire.segment(line), self.now)
+        self._receive(self.wire.segment(line))
+
+    def _receive(self, packet: bytes) -> None:
+        self.packets += 1
+        self.stack.receive(packet, self.now)
 
     def _number(self) -> None:
         """The stack's numbers begin where those of the connection do: above those of one in TIME-WAIT."""
@@ -130,7 +135,7 @@ class Conversation:
         error = ERRORS[self.source.take() % len(ERRORS)]
         line = IcmpLine(error, near + self._offset(), self.source.take(2))
         self._number()
-        self.stack.receive(self.wire.error(line), self.now)
+        self._receive(self.wire.error(line))
 
     # --- time ---
 
@@ -201,11 +206,12 @@ class Conversation:
                 assert seen.data == text(seen.seq, len(seen.data)), "a wrong byte was sent"
 
 
-def converse(data: bytes) -> None:
-    """Have the conversation that `data` stands for."""
+def converse(data: bytes) -> int:
+    """Have the conversation that `data` stands for. Returns the packets that the peer has sent."""
     source = Bytes(data)
     conversation = Conversation(source)
     for _ in range(LONGEST):
         if not source:
             break
         conversation.step()
+    return conversation.packets

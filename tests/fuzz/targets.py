@@ -1,7 +1,7 @@
 """What is fuzzed: every parser of bytes from outside, and the stack as a whole, raw and in conversation.
 
-A target takes bytes and returns; it raises only what is a defect. Its corpus is corpus/NAME.hex, one input a line,
-and is replayed by test_corpus.py.
+A target takes bytes and returns how many packets it has made of them for a stack, if it has one; it raises only what
+is a defect. Its corpus is corpus/NAME.hex, one input a line, and is replayed by test_corpus.py.
 """
 
 from __future__ import annotations
@@ -123,10 +123,10 @@ def script(data: bytes) -> None:
         pass
 
 
-def frames(data: bytes) -> None:
+def frames(data: bytes) -> int:
     """Raw packets, each behind two bytes of length; a set high bit vouches for its checksum."""
     stack = Stack(SMALL)
-    at, now = 0, 1000.0
+    at, now, packets = 0, 1000.0, 0
     while at + 2 <= len(data):
         length = int.from_bytes(data[at : at + 2], "big")
         vnet = VNET.pack(DATA_VALID if length & 0x8000 else 0, 0, 0, 0, 0, 0)
@@ -134,12 +134,14 @@ def frames(data: bytes) -> None:
         at += 2 + len(packet)
         if packet:
             stack.receive(packet, now, vnet=vnet)
+            packets += 1
         for frame in stack.frames_to_send():
             segment(frame)
         now += 0.01
+    return packets
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {
+TARGETS: dict[str, Callable[[bytes], int | None]] = {
     "ip_header": ip_header,
     "tcp_options": tcp_options,
     "super_segments": super_segments,
@@ -155,9 +157,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 }
 
 
-def run(name: str, data: bytes) -> None:
-    """Give `data` to a target; WireError is how parsers say no."""
+def run(name: str, data: bytes) -> int:
+    """Give `data` to a target; WireError is how parsers say no. Returns the packets that a stack was given."""
     try:
-        TARGETS[name](data)
+        return TARGETS[name](data) or 0
     except WireError:
-        pass
+        return 0
