@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from tests.stack.port import MAC, PEER_MAC, Bench, Port, packed
-from tunsmith.stack import router as module
+from tunsmith.stack import ways
 from tunsmith.stack.events import Closed, Datagram, DatagramError, Established, FlowRequested, Readable
+from tunsmith.stack.loopback import LOOPBACK_FRAMES
 from tunsmith.stack.nic import Nic
 from tunsmith.wire import ndp
 from tunsmith.wire.arp import REPLY, Arp, build_arp
@@ -75,11 +76,11 @@ def test_routes_change_what_was_remembered() -> None:
 
 
 def test_memory_of_ways_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WAYS", 3)
+    monkeypatch.setattr(ways, "MOST", 3)
     two = Two()
     for number in range(10):
         two.say("10.1.0.1", f"192.0.2.{number}")
-        assert len(two.router._ways) <= 3
+        assert len(two.router._ways.known) <= 3
     assert len(two.left_port.take()) == 10
 
 
@@ -289,12 +290,12 @@ def test_connection_to_ourselves(source: str, destination: str) -> None:
 
 def test_queue_to_ourselves_is_bounded() -> None:
     two = Two()
-    for _ in range(module.LOOPBACK_FRAMES + 5):
+    for _ in range(LOOPBACK_FRAMES + 5):
         two.say("10.1.0.1", "10.1.0.1")
     assert two.stack.drops == {"loopback_queue": 5}
     two.run()
     events = list(iter(two.stack.poll_event, None))
-    assert len(events) == module.LOOPBACK_FRAMES
+    assert len(events) == LOOPBACK_FRAMES
 
 
 def test_two_that_answer_each_other_do_not_stop_the_world() -> None:

@@ -8,8 +8,7 @@
                                 │
                                 └─ one of ours ──▶ loopback
 
-Hosts are of the weak kind (RFC 1122 §3.3.4.2): an address of ours is ours on every NIC. Ways that were found are
-remembered until a route or an address changes.
+Hosts are of the weak kind (RFC 1122 §3.3.4.2): an address of ours is ours on every NIC. Ways are found in ways.py.
 
 A single NIC without Ethernet needs none of this: its device and its stack are then joined directly, and nothing
 here stands between them.
@@ -17,42 +16,26 @@ here stands between them.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 from tunsmith.stack.addresses import Standing
 from tunsmith.stack.config import StackConfig
 from tunsmith.stack.ethernet import Deliver, Station
 from tunsmith.stack.events import StackHandler
 from tunsmith.stack.forwarding import Forwarder
+from tunsmith.stack.loopback import Loopback
 from tunsmith.stack.nic import Nic
 from tunsmith.stack.output import Parts
 from tunsmith.stack.routes import LAST_METRIC, Route, RouteTable, parse_route
-from tunsmith.stack.stack import ROOM, UDP_PROTOCOL, Stack
-from tunsmith.stack.tcp.timers import NEVER
+from tunsmith.stack.stack import UDP_PROTOCOL, Stack
+from tunsmith.stack.ways import Way, Ways
 from tunsmith.wire.icmp import IcmpError, build_error
 from tunsmith.wire.ip import IPV4, IPV6, IpFamily, is_unicast, parse_ip
 from tunsmith.wire.vnet import PLAIN, TSO, VNET_HDR_LEN
 
-WAYS = 4096
-"""Destinations whose way is remembered."""
-LOOPBACK_FRAMES = 1024
-LOOPBACK_DELAY = 1e-6
-"""Seconds that a packet to ourselves takes: not none, so that two that answer each other do not stop the world."""
-
 _EVERYWHERE = ("0.0.0.0/0", "::/0")
-
-
-class Way(Protocol):
-    """Where a packet can be sent."""
-
-    mtu: int
-
-    def send(self, next_hop: bytes, parts: Parts, *, forwarded: bool = False) -> None:
-        """One IP frame, its IP header in the first part."""
 
 
 class Router:
@@ -74,10 +57,7 @@ class Router:
     ) -> None:
         self.nics = list(nics)
         self.forwarding = forwarding
-        self.routes = RouteTable()
         self._clock = clock
-        self._usable: dict[bytes, Nic] = {}
-        self._ways: dict[bytes, tuple[Way, bytes]] = {}
         only = self.nics[0] if len(self.nics) == 1 and not forwarding else None
         self._direct = only if only is not None and only.mac is None else None
         config = replace(
@@ -90,7 +70,9 @@ class Router:
         self.stack = Stack(
             config, emit=self.emit if self._direct is None else self._direct.device.write, handler=handler
         )
-        self._loopback = _Loopback(self.stack, clock)
+        self._loopback = Loopback(self.stack, clock)
+        self._ways = Ways(self._loopback)
+        self._usable, self._known_ways = self._ways.usable, self._ways.known
         self._forwarder = Forwarder(self)
         if self._direct is None:
             self.stack.route_mtu = self._route_mtu
@@ -101,10 +83,10 @@ class Router:
 
     def _attach(self, nic: Nic) -> None:
         for interface in nic.interfaces:
-            self.routes.add(Route(interface.network, nic))
+            self._ways.add(Route(interface.network, nic))
         if nic.mac is None:
             for network in _EVERYWHERE:
-                self.routes.add(parse_route(network, nic, metric=LAST_METRIC))
+                self._ways.add(parse_route(network, nic, metric=LAST_METRIC))
             return
         station = nic.station = Station(
             nic.mac,
@@ -135,8 +117,7 @@ class Router:
                     nic.station.addresses.add(interface.packed, now, probe=nic.probe)
 
     def _on_usable(self, nic: Nic, address: bytes) -> None:
-        self._usable[address] = nic
-        self._ways.clear()
+        self._ways.use(address, nic)
         if self._direct is not None and not nic.any_destination:
             self.stack.addresses = frozenset(self._usable)
 
@@ -167,16 +148,19 @@ class Router:
         """Send packets to `network` ("0.0.0.0/0", say) out of `nic`, to `gateway` or straight to their destination.
         Raises UsageError for what is no route."""
         route = parse_route(network, nic, gateway, metric)
-        self.routes.add(route)
-        self._ways.clear()
+        self._ways.add(route)
         return route
 
     def remove_route(self, route: Route) -> None:
         """Forget a way. Raises KeyError for one that is not known."""
-        self.routes.remove(route)
-        self._ways.clear()
+        self._ways.remove(route)
 
     # --- what is known ---
+
+    @property
+    def routes(self) -> RouteTable:
+        """All of them; changed by `add_route` and `remove_route`."""
+        return self._ways.routes
 
     def source_for(self, destination: bytes) -> bytes | None:
         """Which of our addresses to speak to `destination` from; None where there is none, or no way: on a
@@ -191,8 +175,7 @@ class Router:
 
     def any_address(self, family: IpFamily) -> bytes | None:
         """Some address of ours, of a wide scope where there is one."""
-        ours = [address for address in self._usable if len(address) == family.address_length]
-        return next((address for address in ours if address[:1] != b"\xfe"), ours[0] if ours else None)
+        return self._ways.any_address(family)
 
     def is_broadcast(self, destination: bytes) -> bool:
         """Whether `destination` is everybody on one of our networks."""
@@ -200,20 +183,7 @@ class Router:
 
     def way(self, destination: bytes) -> tuple[Way, bytes] | None:
         """The NIC that leads to `destination` and the next hop there; None where no route does."""
-        way = self._ways.get(destination)
-        if way is None:
-            way = self._find_way(destination)
-            if way is not None and not _is_of_link(destination):
-                if len(self._ways) >= WAYS:
-                    self._ways.clear()
-                self._ways[destination] = way
-        return way
-
-    def _find_way(self, destination: bytes) -> tuple[Way, bytes] | None:
-        if destination in self._usable:
-            return self._loopback, destination
-        route = self.routes.find(destination)
-        return None if route is None else (route.nic, route.gateway or destination)
+        return self._ways.find(destination)
 
     def _route_mtu(self, destination: bytes) -> int:
         way = self.way(destination)
@@ -260,23 +230,14 @@ class Router:
             parts = (first, *parts[2:])
         four = first[VNET_HDR_LEN] >> 4 == 4
         destination = bytes(first[26:30] if four else first[34:50])
-        way = self._ways.get(destination)
+        way = self._known_ways.get(destination)
         if way is None:
-            way = self._way_of_link(first, four, destination) or self.way(destination)
+            way = self._ways.find_from(bytes(first[22:26] if four else first[18:34]), destination)
             if way is None:
                 self.stack.drops["no_route"] += 1
                 self._fail(b"".join(parts), IcmpError.NETWORK)
                 return
         way[0].send(way[1], parts)
-
-    def _way_of_link(
-        self, first: bytes | memoryview, four: bool, destination: bytes
-    ) -> tuple[Way, bytes] | None:
-        """Groups and link-local addresses are the same on every link: the source says which one is meant."""
-        if not _is_of_link(destination) or destination in self._usable:
-            return None
-        nic = self._usable.get(bytes(first[22:26] if four else first[18:34]))
-        return None if nic is None else (nic, destination)
 
     def _on_unreachable(self, frame: bytes, forwarded: bool) -> None:
         """A neighbour does not answer."""
@@ -294,39 +255,3 @@ class Router:
         header = parse_ip(packet)
         answer = build_error(header.family, header.destination, header.source, error, packet)
         self._loopback.send(header.source, (PLAIN + answer,))
-
-
-def _is_of_link(address: bytes) -> bool:
-    """Whether `address` means something else on every link: groups, broadcast, link-local IPv6."""
-    return address[0] >= (224 if len(address) == 4 else 0xFE)
-
-
-class _Loopback:
-    """The way to ourselves. A Timed."""
-
-    __slots__ = ("__weakref__", "_clock", "_frames", "_stack", "mtu", "scheduled", "timers")
-
-    def __init__(self, stack: Stack, clock: Callable[[], float]) -> None:
-        self._stack = stack
-        self._clock = clock
-        self._frames: deque[bytes] = deque()
-        self.mtu = stack.config.mtu
-        self.timers = [NEVER]
-        self.scheduled = NEVER
-
-    def send(self, next_hop: bytes, parts: Parts, *, forwarded: bool = False) -> None:
-        """Have the frame received, soon."""
-        if len(self._frames) >= LOOPBACK_FRAMES:
-            self._stack.drops["loopback_queue"] += 1
-            return
-        self._frames.append(b"".join(parts))
-        if self.timers[0] == NEVER:
-            self.timers[0] = self._clock() + LOOPBACK_DELAY
-            self._stack.deadlines.schedule(self, self.timers[0])
-
-    def on_timeout(self, now: float) -> None:
-        """What was sent arrives; what that provokes takes its time again."""
-        self.timers[0] = NEVER
-        for _ in range(len(self._frames)):
-            frame = self._frames.popleft()
-            self._stack.receive_frame(memoryview(frame + bytes(ROOM)), len(frame), now)

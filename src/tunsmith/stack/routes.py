@@ -1,7 +1,7 @@
 """Which way a packet goes: the longest prefix wins, among equals the smallest metric, among those the oldest.
 
 One dictionary for each prefix length in use, the longest first. Whoever asks often remembers the answers
-(router.py).
+(ways.py).
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import errno
 
 from tests.stack.tcp.receiving import established
 
-
 # --- closing with text around ---
 
 

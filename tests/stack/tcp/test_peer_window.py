@@ -10,7 +10,6 @@ import pytest
 from tests.stack.tcp.peer import Peer
 from tests.stack.tcp.sending import MSS, brief, established
 
-
 # --- zero window, RFC 9293 §3.8.6.1 ---
 
 

@@ -11,7 +11,6 @@ from tests.stack.tcp.peer import Peer, peer
 from tests.stack.tcp.sending import MSS, brief, established
 from tunsmith.wire.tcp import TcpOptions
 
-
 # --- the timer, RFC 6298 ---
 
 

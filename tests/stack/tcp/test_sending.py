@@ -9,7 +9,6 @@ import pytest
 from tests.stack.tcp.sending import MSS, brief, established
 from tunsmith.errors import LocalError
 
-
 # --- windows and buffers ---
 
 
