@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from tunsmith.config import Network
-from tunsmith.dns.fakeip import TTL, FakeIpPool
+from tunsmith.dns.fakeip import FakeIpPool
+from tunsmith.dns.slots import TTL
 
 SMALL = IPv4Network("10.0.0.0/28")
 SMALL6 = IPv6Network("2001:2::/48")

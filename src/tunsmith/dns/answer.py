@@ -19,7 +19,8 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address
 
-from tunsmith.dns.fakeip import TTL, FakeIpPool
+from tunsmith.dns.fakeip import FakeIpPool
+from tunsmith.dns.slots import TTL
 from tunsmith.wire import dns
 
 _HOST = re.compile(r"(?:[a-z0-9_-]+\.)*(?!(?:[0-9]+|0x[0-9a-f]*)$)[a-z0-9_-]+")
