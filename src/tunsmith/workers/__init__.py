@@ -1,0 +1,1 @@
+"""Several engines for one TUN: a process for each queue, and the one that keeps them."""
