@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from tunsmith.device.pcap import Capture
     from tunsmith.dial.base import Dialer
     from tunsmith.dns.fakeip import FakeIpPool
+    from tunsmith.dns.slots import Slots
     from tunsmith.relay.dns import Resolver
     from tunsmith.relay.dns_flow import DnsFlow
     from tunsmith.relay.icmp import PingRelay
@@ -68,7 +69,7 @@ TIME_WAIT = 1.0
 
 class Engine:
     """Takes flows from `device` to `dialer`. `start`, then it runs by itself until `close`. `clock` is
-    monotonic, in seconds."""
+    monotonic, in seconds. `slots` is the table of fake addresses where it is shared with other engines."""
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class Engine:
         reporter: Reporter | None = None,
         capture: Capture | None = None,
         clock: Callable[[], float] = time.monotonic,
+        slots: Slots | None = None,
     ) -> None:
         if capture is not None:
             from tunsmith.device.pcap import PcapDevice
@@ -109,7 +111,7 @@ class Engine:
         if dialer.wants_names:
             from tunsmith.dns.fakeip import FakeIpPool
 
-            self.pool = FakeIpPool.of(settings.network)
+            self.pool = FakeIpPool.of(settings.network, slots)
         self.book = FlowBook(dialer.label, self.pool, reporter or Silent(), self.drops, clock)
         self.dials = Dials(dialer, self.book, self._relay, clock)
         network = settings.network

@@ -18,8 +18,8 @@ from tunsmith.cli.on_link import (
     run_until_signal,
     say_about,
 )
-from tunsmith.cli.reporters import human_size
 from tunsmith.errors import DeviceError
+from tunsmith.relay.reporters import human_size
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter

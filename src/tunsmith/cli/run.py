@@ -22,8 +22,6 @@ from tunsmith.config import Limits, Settings
 from tunsmith.errors import HostError, TunsmithError, UsageError
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
-
     from tunsmith.device.pcap import Capture
     from tunsmith.dial.base import Dialer
     from tunsmith.engine import Engine
@@ -126,10 +124,10 @@ def _check(
     json: bool,
 ) -> Request:
     """Everything that can be wrong with the command line is found here, before anything is changed."""
-    from tunsmith.cli.reporters import make_reporter
     from tunsmith.dial.escape import Escape
     from tunsmith.dial.url import make_dialer
     from tunsmith.dns import resolvconf
+    from tunsmith.relay.reporters import make_reporter
 
     caller = resolvconf.parse(_resolv_conf())
     settings = Settings(
@@ -152,13 +150,14 @@ def _check(
 def _run(request: Request) -> int:
     from tunsmith.host.sandbox import Sandbox
     from tunsmith.host.syscalls import keep_freed_memory
+    from tunsmith.relay.event_loop import new_event_loop
 
     _check_descriptor_limit()
     sandbox = Sandbox.spawn(request.command, request.settings.network, request.resolv_conf)
     try:
         _raise_descriptor_limit()
         keep_freed_memory(trim=32 << 20, mmap=1 << 20)
-        return _new_event_loop().run_until_complete(_serve(request, sandbox))
+        return new_event_loop().run_until_complete(_serve(request, sandbox))
     except OSError as error:
         if sandbox.is_running:
             raise
@@ -222,17 +221,6 @@ async def _drain(request: Request, engine: Engine, sandbox: Sandbox, killed: boo
     if await engine.drain(limits.stop, limits.stop) and not killed and sandbox.is_deserted():
         request.reporter.notice("the program has ended; what it sent is still on its way (Ctrl-C gives up)")
         await engine.drain(limits.drain, limits.stall)
-
-
-def _new_event_loop() -> AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        import asyncio
-
-        return asyncio.new_event_loop()
-    loop: AbstractEventLoop = uvloop.new_event_loop()
-    return loop
 
 
 def _open_capture(path: str | None) -> Capture | None:

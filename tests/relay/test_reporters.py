@@ -7,9 +7,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from tunsmith.cli.reporters import JsonLines, Lines, human_size
 from tunsmith.flow import Target
 from tunsmith.relay.report import FlowRecord
+from tunsmith.relay.reporters import JsonLines, Lines, human_size
 from tunsmith.wire.ip import IPV4, IPV6
 
 WEB = Target("192.0.2.80", 443)
