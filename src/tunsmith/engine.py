@@ -20,7 +20,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import TYPE_CHECKING, Any
 
@@ -204,6 +204,38 @@ class Engine:
         self.poller.close()
         self.dialer.close()
         self.device.close()
+
+    # --- the machine's own network ---
+
+    def on_network_changed(self, addresses: Container[str], interface: str | None = None) -> int:
+        """This machine has these `addresses` now, and our sockets are pinned to `interface`: flows that neither can
+        serve end. Returns how many. A connection that was being made is forgotten, for the application's kernel
+        asks again."""
+        from tunsmith.relay.uplink import is_stranded
+
+        for request in list(self.dials.waiting):
+            self.dials.give_up(request, "network changed", None)
+        if self._pings is not None:
+            self._pings.close()
+
+        def lost(fd: int) -> bool:
+            return is_stranded(fd, addresses, interface)
+
+        streams = [relay for relay in self._streams() if lost(relay.sock.fileno())]
+        for relay in streams:
+            relay.abort("network changed")
+        return len(streams) + self.udp.end_where(lost, "network changed")
+
+    def on_resumed(self) -> None:
+        """This machine has slept: connections whose other ends are gone end within seconds."""
+        from tunsmith.relay.uplink import QUESTIONED, leave_in_peace, question
+
+        socks = [relay.sock for relay in self._streams()]
+        question(socks)
+        self._loop.call_later(QUESTIONED, leave_in_peace, socks)
+
+    def _streams(self) -> list[TcpRelay]:
+        return [relay for relay in self.relays if isinstance(relay, TcpRelay)]
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` as a task of this engine."""

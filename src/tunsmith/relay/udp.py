@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from functools import partial
 
 from tunsmith.config import Limits
@@ -267,6 +268,18 @@ class UdpRelay:
         """Close an upstream port and every flow on it."""
         for flow in list(mapping.flows.values()):
             self.end_flow(flow, outcome)
+
+    def end_where(self, lost: Callable[[int], bool], outcome: str) -> int:
+        """Close every upstream port whose descriptor is `lost`, with all flows on it; returns how many flows."""
+        ended = [
+            mapping
+            for mapping in self.mappings.values()
+            if mapping.datagrams is not None and lost(mapping.datagrams.fileno())
+        ]
+        flows = sum(len(mapping.flows) for mapping in ended)
+        for mapping in ended:
+            self.end(mapping, outcome)
+        return flows
 
     def _close(self, mapping: UdpMapping) -> None:
         self.mappings.pop(mapping.source, None)
