@@ -15,10 +15,12 @@ from collections.abc import Callable
 from contextlib import suppress
 
 IN = select.EPOLLIN
+PRI = select.EPOLLPRI
 OUT = select.EPOLLOUT
 RDHUP = select.EPOLLRDHUP
 """The peer has ended its half, and nothing but what can be read now will come."""
-BROKEN = select.EPOLLERR | select.EPOLLHUP
+ERROR = select.EPOLLERR
+BROKEN = ERROR | select.EPOLLHUP
 """What is reported unasked; the interest of who waits for nothing else."""
 NOTHING = 0
 

@@ -18,16 +18,16 @@ import sys
 from collections.abc import Callable
 
 from tunsmith.config import Limits
-from tunsmith.relay.poller import BROKEN, IN, NOTHING, OUT, RDHUP, Poller
+from tunsmith.relay.poller import BROKEN, ERROR, IN, NOTHING, OUT, PRI, RDHUP, Poller
 from tunsmith.relay.report import FlowRecord
 from tunsmith.stack.tcp.connection import Connection
 
 SLICE = 1 << 18
 """Bytes taken out of the connection at a time when the socket drains."""
-READS = 2
-"""Upstream reads before other flows get their turn."""
-TEXT = IN | RDHUP
-"""The interest of who reads; RDHUP says that the end is here, too."""
+TEXT = IN | PRI | RDHUP
+"""The interest of who reads."""
+CUT = PRI | ERROR
+"""Urgent text cuts reads short, and a reset all that was to come: the end is not what follows then."""
 _RST_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -205,50 +205,29 @@ class TcpRelay:
         connection = self.connection
         if connection is None:
             return
-        for _ in range(READS):
-            room = connection.room()
-            if not room:
-                self._paused = True
-                self._watch()
-                return
-            try:
-                data = self._recv(room)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self._fail(error)
-                return
-            now = self._clock()
-            if not data:
-                self._upstream_ended = True
-                self._watch()
-                connection.shutdown(now)
-                return
-            record = self.record
-            record.down += len(data)
-            record.last = now
-            if len(data) == room:
-                connection.send(data, now)
-                continue
-            if events & RDHUP:
-                self._send_last(connection, data, now)
-            else:
-                connection.send(data, now)
+        room = connection.room()
+        if not room:
+            self._paused = True
+            self._watch()
             return
-
-    def _send_last(self, connection: Connection, data: bytes, now: float) -> None:
-        """`data`, behind which the upstream has ended, with the FIN on it. Urgent text, which cuts reads short,
-        and a reset are still told by the socket."""
         try:
-            ended = not self._recv(1, socket.MSG_PEEK)
+            data = self._recv(room)
+        except BlockingIOError:
+            return
         except OSError as error:
-            connection.send(data, now)
             self._fail(error)
             return
-        if ended:
+        length = len(data)
+        now = self._clock()
+        record = self.record
+        record.down += length
+        record.last = now
+        if not length or (length < room and events & (RDHUP | CUT) == RDHUP):
             self._upstream_ended = True
             self._watch()
-        connection.send(data, now, end=ended)
+            connection.send(data, now, end=True)
+        else:
+            connection.send(data, now)
 
     def _on_upstream_broken(self) -> None:
         """A reset after the upstream's end. The application hears of it at once if it has everything that was said

@@ -57,6 +57,7 @@ TCP_PROTOCOL = 6
 UDP_PROTOCOL = 17
 LARGEST_WINDOW = 65535 << 14
 """RFC 7323 §2.3."""
+NO_TEXT = memoryview(b"")
 ROOM = 96
 """Bytes that must be readable behind any frame, so that one fixed layout can be unpacked."""
 
@@ -195,8 +196,8 @@ class Stack(Opening):
             tsval,
             tsecr,
         ) = family.tcp_layout.unpack_from(frame)
-        start = VNET_HDR_LEN + family.header_length
-        end = VNET_HDR_LEN + ip_length + family.length_bias
+        start = family.payload_at
+        end = ip_length + family.end_bias
         text = start + (offset_flags >> 12) * 4
         if fragment not in WHOLE:
             self.input.receive(frame[:length], now)
@@ -207,32 +208,24 @@ class Stack(Opening):
         if not vouched and not self.input.verify(family, frame, start, end, key, TCP_PROTOCOL):
             return
         flags = offset_flags & 0xFF
-        connection = self.connections.get(key)
-        if self.ecn and connection is not None and connection.ecn is not None:
-            connection.ecn.on_packet(family.ecn_field(frame), seq, ack, flags, now)
         options = None
-        if option_word == TIMESTAMP_WORD and text - start >= 32:
-            if text - start > 32:
+        if option_word != TIMESTAMP_WORD or text != start + 32:
+            tsval, tsecr = None, 0
+            if text != start + 20:
                 options = parse_options(frame[start + 20 : text])
-            if connection is not None:
-                connection.on_segment(seq, ack, flags, window, tsval, tsecr, options, frame[text:end], now)
-                return
-            stamp: int | None = tsval
-        else:
-            stamp = None
-            tsecr = 0
-            if text - start > 20:
-                options = parse_options(frame[start + 20 : text])
-                if options.timestamp is not None:
-                    stamp, tsecr = options.timestamp
-            if connection is not None:
-                connection.on_segment(seq, ack, flags, window, stamp, tsecr, options, frame[text:end], now)
-                return
+                tsval, tsecr = options.timestamp or (None, 0)
+        data = frame[text:end] if text < end else NO_TEXT
+        connection = self.connections.get(key)
+        if connection is not None:
+            if connection.ecn is not None:
+                connection.ecn.on_packet(family.ecn_field(frame), seq, ack, flags, now)
+            connection.on_segment(seq, ack, flags, window, tsval, tsecr, options, data, now)
+            return
         if self.listeners and flags & (SYN | ACK | RST) == ACK:
-            segment = (seq, ack, flags, window, stamp, tsecr, options, frame[text:end], now)
+            segment = (seq, ack, flags, window, tsval, tsecr, options, data, now)
             if self.redeem(family, key, segment):
                 return
-        self._receive_stray(family, key, seq, ack, flags, stamp, options, end - text, now)
+        self._receive_stray(family, key, seq, ack, flags, tsval, options, len(data), now)
 
     def _receive_stray(
         self,
@@ -407,8 +400,8 @@ class Stack(Opening):
         if fragment not in WHOLE:
             self.input.receive(frame[:length], now)
             return
-        start = VNET_HDR_LEN + family.header_length
-        end = VNET_HDR_LEN + ip_length + family.length_bias
+        start = family.payload_at
+        end = ip_length + family.end_bias
         if gso_type == GSO_UDP_L4:
             gso_size = gso_size >> 8 | (gso_size & 0xFF) << 8
         else:

@@ -35,12 +35,17 @@ class IpFamily:
     minimum_mtu: int
     length_bias: int
     """What to add to the length field of the header to get the length of the packet."""
+    payload_at: int
+    """Where, in a frame, the payload of a packet without options begins."""
+    end_bias: int
+    """What to add to the length field of the header to get the end of the packet in a frame."""
     tcp_layout: Struct
     """vnet flags, IP length, fragment, protocol, key, seq, ack, offset and flags, window, option word, tsval, tsecr."""
     udp_layout: Struct
     """vnet flags, gso_type, gso_size (byte-swapped), IP length, fragment, protocol, key, UDP length, UDP checksum."""
     tcp_frame: Struct
-    """To be packed: vnet header, `head`, key, seq, ack, offset and flags, window, checksum, urgent pointer."""
+    """To be packed: what is in front of the sequence number (vnet header, `head`, key), seq, ack, offset and flags,
+    window, checksum, urgent pointer."""
     tcp_frame_with_timestamp: Struct
     """The same, and option word, tsval, tsecr."""
     tcp_vnet: bytes
@@ -141,10 +146,12 @@ IPV4 = IpFamily(
     gso_tcp=GSO_TCPV4,
     minimum_mtu=576,
     length_bias=0,
+    payload_at=VNET_HDR_LEN + 20,
+    end_bias=VNET_HDR_LEN,
     tcp_layout=Struct(f">B{VNET_HDR_LEN - 1}x 2xH2xHxB2x12s IIHH4x III"),
     udp_layout=Struct(f">BBxxH{VNET_HDR_LEN - 6}x 2xH2xHxB2x12s HH"),
-    tcp_frame=Struct(">10s12s12sIIHHHH"),
-    tcp_frame_with_timestamp=Struct(">10s12s12sIIHHHHIII"),
+    tcp_frame=Struct(">34sIIHHHH"),
+    tcp_frame_with_timestamp=Struct(">34sIIHHHHIII"),
     tcp_vnet=VNET.pack(NEEDS_CSUM, GSO_NONE, 0, 0, 20, TCP_CHECKSUM_OFFSET),
 )
 IPV6 = IpFamily(
@@ -156,10 +163,12 @@ IPV6 = IpFamily(
     gso_tcp=GSO_TCPV6,
     minimum_mtu=1280,
     length_bias=40,
+    payload_at=VNET_HDR_LEN + 40,
+    end_bias=VNET_HDR_LEN + 40,
     tcp_layout=Struct(f">B{VNET_HDR_LEN - 1}x 4xH0sBx36s IIHH4x III"),
     udp_layout=Struct(f">BBxxH{VNET_HDR_LEN - 6}x 4xH0sBx36s HH"),
-    tcp_frame=Struct(">10s8s36sIIHHHH"),
-    tcp_frame_with_timestamp=Struct(">10s8s36sIIHHHHIII"),
+    tcp_frame=Struct(">54sIIHHHH"),
+    tcp_frame_with_timestamp=Struct(">54sIIHHHHIII"),
     tcp_vnet=VNET.pack(NEEDS_CSUM, GSO_NONE, 0, 0, 40, TCP_CHECKSUM_OFFSET),
 )
 

@@ -86,6 +86,14 @@ def too_big(other: Peer, mtu: int) -> None:
     )
 
 
+def test_text_of_one_length_leaves_in_smaller_segments_where_the_path_turns_out_narrow__rfc1191_4() -> None:
+    other = peer()
+    other.establish()
+    assert [(len(out.data), out.gso_size) for out in other.take(bytes(2000))] == [(2000, 1460)]
+    too_big(other, 1000)
+    assert [(len(out.data), out.gso_size) for out in other.answers()] == [(2000, 960)]
+
+
 def test_without_discovery_routers_may_cut_and_packets_are_numbered__rfc6864_4() -> None:
     other = peer(path_mtu_discovery=False)
     other.establish()

@@ -70,6 +70,16 @@ def test_who_reads_no_more_is_sent_to_all_the_same() -> None:
     assert other.state == "ESTABLISHED"
 
 
+def test_who_takes_over_a_connection_that_is_shut_for_reading_reads_nothing() -> None:
+    other = peer()
+    connection = other.establish()
+    connection.shutdown_read(other.now)
+    connection.hand_over(other.stack.queue, other.now)
+    assert other.send(".", 1, b"more" * 1000)[0].ack == 4001
+    assert connection.read_closed
+    assert not connection.readable_bytes
+
+
 def test_closing_after_shutting_the_read_half_is_orderly() -> None:
     other = peer(receive_buffer=60_000)
     connection = other.establish()

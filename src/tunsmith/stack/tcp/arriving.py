@@ -15,19 +15,20 @@ from typing import TYPE_CHECKING, cast
 
 from tunsmith.stack.tcp.handshake import Handshake
 from tunsmith.stack.tcp.state import ON_FIN_ACKED, ON_FIN_RECEIVED, RECEIVING, State
-from tunsmith.stack.tcp.timers import DELAYED_ACK, LINGER, NEVER, PERSIST
+from tunsmith.stack.tcp.timers import DELAYED_ACK, LINGER, NEVER, PERSIST, RETRANSMIT
 from tunsmith.stack.tcp.tuning import LOOKS, Tuning
 from tunsmith.wire.seq import widen
 from tunsmith.wire.tcp import ACK, FIN, RST, SYN, URG, TcpOptions
 
 if TYPE_CHECKING:
     from tunsmith.stack.tcp.connection import Connection
-    from tunsmith.stack.tcp.scoreboard import Data
 
 ESTABLISHED = State.ESTABLISHED
 CLOSED = State.CLOSED
-UNUSUAL = FIN | SYN | RST | URG
-NOTHING_TO_SETTLE = frozenset({State.SYN_RECEIVED, State.CLOSED})
+SYN_RECEIVED = State.SYN_RECEIVED
+TELLING = FIN | SYN | RST | URG | ACK
+"""Flags of which the usual segment has ACK alone."""
+NOTHING_TO_SETTLE = frozenset({SYN_RECEIVED, State.CLOSED})
 
 
 class Arriving(Handshake):
@@ -58,18 +59,18 @@ class Arriving(Handshake):
         there was more than a timestamp. RFC 9293 §3.10.7."""
         if self.policy is not None:
             self.policy.heard_at = now
-        receiver = self.receiver
-        seq = widen(seq32, receiver.rcv_nxt)
-        ack = widen(ack32, self.sender.snd_una)
+        receiver, sender = self.receiver, self.sender
+        seq = receiver.rcv_nxt
+        ack = widen(ack32, sender.snd_una)
         window <<= self.snd_scale
         if (
             self.state is not ESTABLISHED
-            or flags & UNUSUAL
-            or seq != receiver.rcv_nxt
-            or not flags & ACK
+            or flags & TELLING != ACK
+            or seq32 != seq & 0xFFFFFFFF
             or len(data) > receiver.rcv_adv - seq
             or (tsval is None) is self.timestamps
         ):
+            seq = widen(seq32, seq)
             if self.state is State.SYN_SENT:
                 self._on_segment_in_syn_sent(seq32, ack, flags, window, tsval, options, now)
                 return
@@ -78,15 +79,12 @@ class Arriving(Handshake):
                     self._settle(now)
                 return
             data, flags = self._trim(seq, flags, data)
-        elif self.timestamps:
-            if (
-                (tsval - self.ts_recent) & 0x80000000  # type: ignore[operator]  # tsval is not None here
-                and not self._is_outdated(tsecr, now)
-            ):
+        elif tsval is not None:
+            if (tsval - self.ts_recent) & 0x80000000 and not self._is_outdated(tsecr, now):
                 self._refuse(len(data), now)
                 return
             if not receiver.unacked:  # RFC 7323 §4.3: the segment that our next ACK answers
-                self.ts_recent = tsval  # type: ignore[assignment]
+                self.ts_recent = tsval
         if not self._process_ack(seq, ack, flags, window, tsecr, options, len(data), now):
             return
         if data:
@@ -97,11 +95,11 @@ class Arriving(Handshake):
             self._process_fin(seq + len(data), now, told=bool(data))
             if self.state is CLOSED:
                 return
-        sender = self.sender
-        if self.want_write or sender.queue or sender.fin_queued is not sender.fin_sent or sender.away:
+        timers = self.timers
+        if self.want_write or sender.troubled or sender.queue or sender.fin_queued is not sender.fin_sent:
             self._settle(now)
-        else:
-            self._schedule()
+        elif timers[DELAYED_ACK] < self.scheduled or timers[RETRANSMIT] < self.scheduled:
+            self._schedule()  # no other timer begins to run where all is quiet
 
     def _settle(self, now: float) -> None:
         """After an ACK: send what it made room for, on the wire and in the buffer."""
@@ -141,7 +139,7 @@ class Arriving(Handshake):
                 self._challenge(now)
             return False
         if old_timestamp or not inside:
-            if self.state is State.SYN_RECEIVED and flags & SYN and seq + 1 == receiver.rcv_nxt:
+            if self.state is SYN_RECEIVED and flags & SYN and seq + 1 == receiver.rcv_nxt:
                 if not flags & ACK:
                     self.send_syn(SYN | ACK, now)  # our SYN-ACK was lost
                     return False
@@ -152,7 +150,7 @@ class Arriving(Handshake):
             if (
                 flags & ACK
                 and not old_timestamp
-                and self.state is not State.SYN_RECEIVED
+                and self.state is not SYN_RECEIVED
                 and (probe or seq + length <= receiver.rcv_nxt)
             ):
                 # Text was seen already, or the window is closed: the ACK field still counts.
@@ -163,7 +161,7 @@ class Arriving(Handshake):
                 self._refuse(length, now)
             return False
         if flags & SYN:
-            if self.state is not State.SYN_RECEIVED or self.active:  # RFC 5961 §4.2
+            if self.state is not SYN_RECEIVED or self.active:  # RFC 5961 §4.2
                 self._challenge(now)
             elif seq + 1 == receiver.rcv_nxt:  # the same again, with text
                 self.send_syn(SYN | ACK, now)
@@ -213,7 +211,7 @@ class Arriving(Handshake):
         """Fifth check of RFC 9293 §3.10.7.4. `window` -1: do not take the window. Returns whether the
         rest of the segment counts."""
         sender = self.sender
-        if self.state is State.SYN_RECEIVED:
+        if self.state is SYN_RECEIVED:
             if ack != self.iss + 1:
                 if not self._answers_cookie(ack, now):
                     self._emit(ack, b"", RST, now)
@@ -270,13 +268,18 @@ class Arriving(Handshake):
             if seq + len(data) > receiver.rcv_nxt:
                 self._abort(errno.ECONNRESET, now)
             return
-        in_order = receiver.on_text(seq, data)
+        in_order = seq == receiver.rcv_nxt and receiver.islands is None and receiver.fin_at is None
+        if in_order:
+            receiver.advance(data, self)  # type: ignore[arg-type]
+        else:
+            receiver.on_text(seq, data, self)  # type: ignore[arg-type]
         if self.state is CLOSED:
             return
-        if receiver.fin_at is not None and receiver.rcv_nxt == receiver.fin_at:
-            self._process_fin(receiver.fin_at, now)
-        elif not in_order:
-            self.send_ack(now)
+        if not in_order:
+            if receiver.rcv_nxt == receiver.fin_at:
+                self._process_fin(receiver.fin_at, now)
+            else:
+                self.send_ack(now)
         elif receiver.unacked >= 2 * receiver.mss or 2 * receiver.unacked >= receiver.limit:
             if self.stack.batching:
                 if not self.ack_queued:
@@ -326,6 +329,7 @@ class Arriving(Handshake):
             self.timers[LINGER] = now + self.stack.config.fin_wait_2
         else:
             self.policy.on_fin_wait_2(cast("Connection", self), now)
+        self._schedule()
 
     def _on_reset(self) -> None:
         """Second check of RFC 9293 §3.10.7.4."""
@@ -333,7 +337,7 @@ class Arriving(Handshake):
             self._finish(0)
         elif self.state is State.CLOSE_WAIT:
             self._finish(errno.EPIPE)
-        elif self.state is State.SYN_RECEIVED:
+        elif self.state is SYN_RECEIVED:
             self._finish(errno.ECONNREFUSED)
         else:
             self._finish(errno.ECONNRESET)
@@ -356,6 +360,3 @@ class Arriving(Handshake):
         self.stack.drops["tcp_challenged"] += 1
         if self.stack.challenges.allow(now):
             self.send_ack(now)
-
-    def _deliver(self, data: Data) -> int:
-        return self.handler.on_data(self, data)  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from tunsmith.stack.tcp.scoreboard import Data
 from tunsmith.stack.tcp.sender import Sender
 from tunsmith.stack.tcp.state import (
     ON_FIN_SENT,
+    OPENING,
     RECEIVING,
     TO_BE_RESET,
     State,
@@ -79,7 +80,7 @@ class Connection(Readiness):
         self.scheduled = NEVER
         rtt = RttEstimator(config.initial_rto, config.min_rto, config.max_rto)
         self.sender = Sender(iss, config, rtt, self.timers, self._emit)
-        self.receiver = Receiver(irs, config.receive_buffer, self._deliver)
+        self.receiver = Receiver(irs, config.receive_buffer, handler.on_data)
         self.timestamps = config.timestamps
         self.ts_recent = 0
         self.ts_offset = ts_offset_of(iss)
@@ -93,6 +94,7 @@ class Connection(Readiness):
         self._reverse = family.swap(key)
         self._address_sum = ones_sum(key[:-4])
         self._vnet_gso = family.tcp_vnet
+        self._text_length = -1
 
     # --- what owners do ---
 
@@ -125,10 +127,11 @@ class Connection(Readiness):
             data = data[:space]
         elif end:
             self._end()
-        if self.state is State.SYN_RECEIVED or self.state is State.SYN_SENT:
+        if self.state in OPENING:
             sender.enqueue(data)
-        else:
-            sender.push(data, length, now)
+            return length
+        sender.push(data, length, now)
+        if self.timers[RETRANSMIT] < self.scheduled or sender.queue or sender.troubled:
             self._schedule()
         return length
 
@@ -150,6 +153,7 @@ class Connection(Readiness):
         """Behave so from now on."""
         if self.policy is None:
             self.policy = Policy(now, self.timers[LINGER])
+        self._text_length = -1
         if self.state is not CLOSED:
             self.policy.apply(self, options, now)
             if self.connected:
@@ -208,7 +212,7 @@ class Connection(Readiness):
         if self.sender.fin_queued or self.state is CLOSED:
             return
         self._end()
-        if self.state is not State.SYN_RECEIVED and self.state is not State.SYN_SENT:
+        if self.state not in OPENING:
             self.sender.output(now)
         self._schedule()
 
@@ -221,6 +225,8 @@ class Connection(Readiness):
     def hand_over(self, handler: ConnectionHandler, now: float) -> None:
         """Another owner, who is told what has happened so far: that it is established, text, FIN."""
         self.handler = handler
+        if not self.read_closed:
+            self.receiver.deliver = handler.on_data
         handler.on_established(self)
         ready = self.receiver.ready
         while ready and self.state is not CLOSED:
@@ -251,7 +257,6 @@ class Connection(Readiness):
         self.shutdown(now)
         if self.state is State.FIN_WAIT_2:
             self._await_fin(now)
-            self._schedule()
         if policy is not None:
             policy.on_close(self, now)
             self._schedule()
@@ -297,7 +302,7 @@ class Connection(Readiness):
     def _on_retransmit_timeout(self, now: float) -> None:
         config = self.stack.config
         sender = self.sender
-        opening = self.state in (State.SYN_RECEIVED, State.SYN_SENT)
+        opening = self.state in OPENING
         if self.state is State.SYN_RECEIVED:
             limit = config.synack_retries
         else:
@@ -334,7 +339,7 @@ class Connection(Readiness):
         if not sender.snd_una <= widen(seq32, sender.snd_una) < sender.snd_max:
             self.stack.drops["icmp_quote_outside_window"] += 1
             return
-        opening = self.state in (State.SYN_SENT, State.SYN_RECEIVED)
+        opening = self.state in OPENING
         if mtu:
             if opening or not self.discovers_path_mtu:
                 return  # a SYN is too big for no path

@@ -50,7 +50,10 @@ class Leaving:
     __slots__ = (
         "__weakref__",
         "_address_sum",
+        "_front",
+        "_pseudo_sum",
         "_reverse",
+        "_text_length",
         "_vnet_gso",
         "ack_queued",
         "active",
@@ -121,6 +124,12 @@ class Leaving:
     """Ends in the order of leaving segments."""
     _address_sum: int
     _vnet_gso: bytes
+    _text_length: int
+    """Of the text of the last segment; -1: of none that tells something about the next."""
+    _front: bytes
+    """What was in front of its sequence number, and always is with text of that length."""
+    _pseudo_sum: int
+    """Of its pseudo header."""
 
     def own_scale(self) -> int:
         """The window scale that lets 16 bits tell the whole receive buffer, however far it grows."""
@@ -161,6 +170,7 @@ class Leaving:
             self.family.header_length,
             CHECKSUM_OFFSET,
         )
+        self._text_length = -1
 
     def send_syn(self, flags: int, now: float) -> None:
         """Send SYN or SYN-ACK with our options; arms the retransmission timer."""
@@ -230,66 +240,58 @@ class Leaving:
 
     def _emit(self, seq: int, data: Data, flags: int, now: float) -> None:
         """Send one segment, a super-segment when `data` is longer than the MSS. Carries the ACK."""
+        if len(data) != self._text_length:
+            self._prepare(len(data))
         receiver = self.receiver
-        family = self.family
-        length = len(data)
-        vnet = self._vnet_gso if length > self.sender.mss else family.tcp_vnet
         window = receiver.window() >> self.rcv_scale
         if window > 65535:
             window = 65535
         ack = receiver.rcv_nxt & 0xFFFFFFFF if flags & ACK else 0
-        address_sum = self._address_sum
-        policy = self.policy
         if self.timestamps:
-            length += 32
-            headers = family.tcp_frame_with_timestamp.pack(
-                vnet,
-                family.head(length, address_sum)
-                if policy is None
-                else policy.head(self, length, address_sum),
-                self._reverse,
+            headers = self.family.tcp_frame_with_timestamp.pack(
+                self._front,
                 seq & 0xFFFFFFFF,
                 ack,
                 0x8000 | flags,
                 window,
-                (address_sum + 6 + length) % 0xFFFF,
+                self._pseudo_sum,
                 0,
                 TIMESTAMP_WORD,
-                (int(now * 1000) + self.ts_offset) & 0xFFFFFFFF,
+                (int(now * 1000.0) + self.ts_offset) & 0xFFFFFFFF,
                 self.ts_recent,
             )
         else:
-            length += 20
-            headers = family.tcp_frame.pack(
-                vnet,
-                family.head(length, address_sum)
-                if policy is None
-                else policy.head(self, length, address_sum),
-                self._reverse,
-                seq & 0xFFFFFFFF,
-                ack,
-                0x5000 | flags,
-                window,
-                (address_sum + 6 + length) % 0xFFFF,
-                0,
+            headers = self.family.tcp_frame.pack(
+                self._front, seq & 0xFFFFFFFF, ack, 0x5000 | flags, window, self._pseudo_sum, 0
             )
         receiver.unacked = 0
         self.timers[DELAYED_ACK] = NEVER
         self.stack.emit((headers, data) if data else (headers,))
 
+    def _prepare(self, length: int) -> None:
+        """Prepare the beginning of segments with `length` bytes of text. Requests and their answers, like the pieces
+        of a long transfer, often come in one length again and again."""
+        vnet = self._vnet_gso if length > self.sender.mss else self.family.tcp_vnet
+        self._text_length = length if self.policy is None else -1
+        length += HEADER_LENGTH + (TIMESTAMP_LENGTH if self.timestamps else 0)
+        self._front = vnet + self._head(length) + self._reverse
+        self._pseudo_sum = (self._address_sum + 6 + length) % 0xFFFF
+
+    def _head(self, length: int) -> bytes:
+        if self.policy is None:
+            return self.family.head(length, self._address_sum)
+        return self.policy.head(self, length, self._address_sum)
+
     def _emit_bare(self, seq: int, ack: int, flags: int, window: int, options: bytes) -> None:
         """Send a segment without text, with the given options."""
-        family, address_sum, policy = self.family, self._address_sum, self.policy
         length = HEADER_LENGTH + len(options)
-        headers = family.tcp_frame.pack(
-            family.tcp_vnet,
-            family.head(length, address_sum) if policy is None else policy.head(self, length, address_sum),
-            self._reverse,
+        headers = self.family.tcp_frame.pack(
+            self.family.tcp_vnet + self._head(length) + self._reverse,
             seq & 0xFFFFFFFF,
             ack & 0xFFFFFFFF,
             length << 10 | flags,
             window,
-            (address_sum + 6 + length) % 0xFFFF,
+            (self._address_sum + 6 + length) % 0xFFFF,
             0,
         )
         self.stack.emit((headers + options,))

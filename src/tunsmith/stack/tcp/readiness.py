@@ -87,6 +87,6 @@ class Readiness(Arriving):
         return self.sender.queued
 
 
-def discard(data: bytes | memoryview) -> int:
+def discard(connection: Readiness, data: memoryview) -> int:
     """What becomes of text for a closed half: it was received, and that is all."""
     return len(data)

@@ -8,8 +8,12 @@ right edge promised to the peer, only grows (RFC 9293 §3.8.6), and grows in use
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tunsmith.stack.tcp.islands import Edges, Islands
+
+if TYPE_CHECKING:
+    from tunsmith.stack.tcp.connection import Connection
 
 Data = bytes | memoryview
 
@@ -18,8 +22,8 @@ CLOT = 4096
 
 
 class Receiver:
-    """Variables of RFC 9293 §3.3.1 (`rcv_*`). `deliver(view)` offers text in order and returns how many
-    bytes were taken; the view is only valid during the call."""
+    """Variables of RFC 9293 §3.3.1 (`rcv_*`). `deliver(connection, view)` offers text in order and returns how many
+    bytes were taken (ConnectionHandler.on_data); the view is only valid during the call."""
 
     __slots__ = (
         "deliver",
@@ -35,7 +39,7 @@ class Receiver:
         "unacked",
     )
 
-    def __init__(self, irs: int, limit: int, deliver: Callable[[Data], int]) -> None:
+    def __init__(self, irs: int, limit: int, deliver: Callable[[Connection, memoryview], int]) -> None:
         self.rcv_nxt = irs + 1
         self.rcv_adv = self.rcv_nxt
         self.limit = limit
@@ -55,9 +59,9 @@ class Receiver:
         """Bytes the peer may send beyond `rcv_nxt`, as of now; moves `rcv_adv`."""
         right = self.rcv_nxt + self.limit - self.ready_bytes
         step = right - self.rcv_adv
-        if step >= self.mss or step >= self.limit // 2:
+        if step >= self.mss or 2 * step >= self.limit:
             self.rcv_adv = right
-        return max(self.rcv_adv - self.rcv_nxt, 0)
+        return self.rcv_adv - self.rcv_nxt
 
     def window_is_worth_telling(self) -> bool:
         """Whether an update would move the right edge by a quarter of the buffer or open a closed window,
@@ -67,12 +71,17 @@ class Receiver:
             return False
         return gain >= self.limit // 4 or self.rcv_adv == self.rcv_nxt
 
-    def on_text(self, seq: int, data: memoryview) -> bool:
-        """Take a segment's text. Returns whether it arrived in order with nothing waiting behind a hole;
-        otherwise an immediate ACK is due (RFC 5681 §4.2)."""
-        if seq == self.rcv_nxt and not self.islands and self.fin_at is None:
-            self._advance(data)
-            return True
+    def advance(self, data: memoryview, connection: Connection) -> None:
+        """Take text that is next."""
+        length = len(data)
+        self.rcv_nxt += length
+        self.unacked += length
+        taken = 0 if self.ready else self.deliver(connection, data)
+        if taken < length:
+            self._keep(bytes(data[taken:]))
+
+    def on_text(self, seq: int, data: memoryview, connection: Connection) -> None:
+        """Take text that is not just what is next with nothing behind it: an immediate ACK is due (RFC 5681 §4.2)."""
         if self.fin_at is not None:
             data = data[: max(self.fin_at - seq, 0)]
         if seq < self.rcv_nxt:
@@ -81,23 +90,14 @@ class Receiver:
             seq = self.rcv_nxt
         data = data[: max(self.rcv_adv - seq, 0)]
         if not data:
-            return False
+            return
         if seq == self.rcv_nxt:
-            self._advance(data)
-            self._join_islands()
+            self.advance(data, connection)
+            self._join_islands(connection)
         else:
             if self.islands is None:
                 self.islands = Islands()
             self.duplicate = self.islands.add(seq, bytes(data)) or self.duplicate
-        return False
-
-    def _advance(self, data: Data) -> None:
-        length = len(data)
-        self.rcv_nxt += length
-        self.unacked += length
-        taken = 0 if self.ready else self.deliver(data)
-        if taken < length:
-            self._keep(bytes(data[taken:]))
 
     def _keep(self, data: bytes) -> None:
         """Add to `ready`. Small neighbours are joined: an object a byte would be fifty times the text."""
@@ -108,14 +108,14 @@ class Receiver:
             ready.append(data)
         self.ready_bytes += len(data)
 
-    def _join_islands(self) -> None:
+    def _join_islands(self, connection: Connection) -> None:
         """Deliver the islands that the advance has reached."""
         islands = self.islands
         if islands is None:
             return
         while island := islands.reached(self.rcv_nxt):
             for view in island.text(self.rcv_nxt):
-                self._advance(view)
+                self.advance(view, connection)
         if not islands:
             self.islands = None
 

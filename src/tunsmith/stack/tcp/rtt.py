@@ -32,12 +32,12 @@ class RttEstimator:
         srtt = self.srtt
         if srtt is None:  # RFC 6298 (2.2)
             self.srtt = srtt = rtt
-            self.rttvar = rtt / 2
+            self.rttvar = rtt * 0.5
         else:  # RFC 6298 (2.3), alpha 1/8, beta 1/4: RTTVAR first, with the old SRTT
             error = rtt - srtt
-            self.rttvar += ((error if error > 0 else -error) - self.rttvar) / 4
-            self.srtt = srtt = srtt + error / 8
-        rto = srtt + 4 * self.rttvar
+            self.rttvar += ((error if error > 0.0 else -error) - self.rttvar) * 0.25
+            self.srtt = srtt = srtt + error * 0.125
+        rto = srtt + 4.0 * self.rttvar
         self.rto = rto = self.min_rto if rto < self.min_rto else min(rto, self.max_rto)
         if self.probing and srtt + srtt < rto:
             self.wait = srtt + srtt if srtt > SHORTEST_PROBE_TIMEOUT / 2 else SHORTEST_PROBE_TIMEOUT

@@ -14,9 +14,7 @@ def bare_segment(
     length = HEADER_LENGTH + len(options)
     address_sum = ones_sum(key[:-4])
     headers = family.tcp_frame.pack(
-        family.tcp_vnet,
-        family.head(length, address_sum),
-        key,
+        family.tcp_vnet + family.head(length, address_sum) + key,
         seq & 0xFFFFFFFF,
         ack & 0xFFFFFFFF,
         length << 10 | flags,

@@ -23,6 +23,8 @@ from tunsmith.wire.tcp import ACK, FIN, PSH
 if TYPE_CHECKING:
     from tunsmith.stack.config import StackConfig
 
+ACK_PSH = ACK | PSH
+
 
 class Sender:
     """Variables of RFC 9293 §3.3.1 (`snd_*`) and the queue behind them.
@@ -245,7 +247,7 @@ class Sender:
         fin = False
         if not self.queue:
             if length:
-                flags = ACK | PSH
+                flags = ACK_PSH
             if self.fin_queued:
                 self.fin_sent = fin = True
                 flags |= FIN
@@ -261,31 +263,26 @@ class Sender:
         acked = ack - self.snd_una
         filled = self.snd_nxt - self.snd_una + self.mss > self.cc.cwnd
         self.snd_una = ack
-        inflight = self.inflight
-        sent_at = NEVER
-        covered = 0
-        for record in inflight:
-            if record.end > ack:
-                if record.start < ack:
-                    record.data = memoryview(record.data)[ack - record.start :]
-                    record.start = ack
-                break
-            covered += 1
-            sent_at = record.sent_at
-        del inflight[:covered]
-        if ack > self.snd_nxt:
-            self.skip_unsent(ack)
-        rtt = self.rtt
-        if sent_at != NEVER:
-            rtt.on_sample(now - sent_at)
+        inflight, rtt = self.inflight, self.rtt
+        covered = None
+        while inflight and inflight[0].end <= ack:
+            covered = inflight.pop(0)
+        if covered is not None:
+            rtt.on_sample(now - covered.sent_at)
         self.timeouts = self.probes = 0
         if filled:
             self.cc.on_ack(acked, rtt.srtt or 0.0, now)
         if inflight:
             self.timers[RETRANSMIT] = now + rtt.wait  # RFC 6298 (5.3)
+            first = inflight[0]
+            if first.start < ack:
+                first.data = memoryview(first.data)[ack - first.start :]
+                first.start = ack
         else:
             self.timers[RETRANSMIT] = NEVER  # RFC 6298 (5.2)
             self.quiet_since = now
+            if ack > self.snd_nxt:
+                self.skip_unsent(ack)
 
     def skip_unsent(self, ack: int) -> None:
         """The peer has taken what was only meant to probe its window: it need not be sent."""
