@@ -160,7 +160,7 @@ def bounded(stack: Stack) -> None:
         receiver = connection.receiver
         held = receiver.islands.held if receiver.islands else 0
         assert receiver.ready_bytes + held <= CONFIG.receive_buffer + 1
-        assert connection.sender.unsent <= CONFIG.send_buffer + 2
+        assert connection.sender.unsent <= connection.sender.limit + 2 <= CONFIG.send_buffer_limit
     assert len(stack.drops) < 60
 
 

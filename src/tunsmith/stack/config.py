@@ -11,6 +11,9 @@ from tunsmith.stack.tcp.algorithms import ALGORITHMS, Factory
 if TYPE_CHECKING:
     from tunsmith.stack.tcp.policy import Options
 
+SEND_BUFFER = 1 << 20
+"""Bytes; enough for 80 Mbit/s over 100 ms."""
+
 
 @dataclass(frozen=True, slots=True)
 class StackConfig:
@@ -48,7 +51,13 @@ class StackConfig:
     """How far it may grow. None: to four times `receive_buffer`; no more than that: not at all."""
     receive_memory: int = 256 << 20
     """By how much all receive buffers together may outgrow what they begin with."""
-    send_buffer: int = 1 << 20
+    send_buffer: int | None = None
+    """What a connection keeps until it is acknowledged. None: SEND_BUFFER to begin with; it grows while the path could
+    take more (tcp/tuning.py)."""
+    send_buffer_limit: int = 4 << 20
+    """How far it may grow."""
+    send_memory: int = 256 << 20
+    """By how much all send buffers together may outgrow SEND_BUFFER."""
     initial_window: int = 10
     """Segments, RFC 6928."""
     congestion: str | Factory = "cubic"
@@ -100,9 +109,9 @@ class StackConfig:
     def __post_init__(self) -> None:
         """Raises ValueError that names everything that cannot be."""
         wrong = [
-            f"{name} is {getattr(self, name)!r}, not between {low} and {high}"
+            f"{name} is {value!r}, not between {low} and {high}"
             for name, (low, high) in _BOUNDS.items()
-            if not low <= getattr(self, name) <= high
+            if (value := getattr(self, name)) is not None and not low <= value <= high
         ]
         if not 1 <= len(self.isn_secret) <= 64:
             wrong.append(f"isn_secret has {len(self.isn_secret)} bytes, not 1 to 64")
@@ -130,7 +139,9 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "mtu": (68, 65535),  # RFC 791 §3.2
     "receive_buffer": (1, 1 << 30),  # what a window of 16 bits and a scale of 14 can tell
     "send_buffer": (1, 1 << 30),
+    "send_buffer_limit": (0, 1 << 30),
     "receive_memory": (0, 1 << 62),
+    "send_memory": (0, 1 << 62),
     "initial_window": (1, 1000),
     "initial_rto": (0.001, 3600.0),
     "min_rto": (0.001, 3600.0),

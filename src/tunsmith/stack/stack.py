@@ -104,6 +104,9 @@ class Stack(Opening):
         )
         self.receive_grown = 0
         """Bytes by which receive buffers have outgrown `receive_buffer`."""
+        self.largest_send_buffer = config.send_buffer_limit if config.send_buffer is None else 0
+        self.send_grown = 0
+        """Bytes by which send buffers have outgrown SEND_BUFFER."""
         self.options = config.options or (None if config.path_mtu_discovery else Options())
         """Those of connections that come without; None: nothing that needs a policy."""
         self.batching = False

@@ -1,13 +1,15 @@
-"""Receive buffers that grow with what their owners read: within bounds, and never back."""
+"""Buffers that grow with what their owners read and what the path takes: within bounds, and never back."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.sim.transfer import CONFIG, converse
+from tests.sim.transfer import CONFIG, Conversation, converse
 from tests.stack.tcp.peer import Peer, peer
+from tunsmith.stack.config import SEND_BUFFER
 from tunsmith.stack.tcp.policy import Options
 from tunsmith.testing.network import Network
 
@@ -47,11 +49,11 @@ def stream(other: Peer, rate: float, seconds: float = 2.0, *, read: float = 1.0)
         list(other.stack.frames_to_send())
 
 
-def test_a_buffer_that_limits_its_sender_grows_to_twice_what_is_read_in_a_round_trip() -> None:
+def test_a_buffer_that_limits_its_sender_grows_to_four_times_what_is_read_in_a_round_trip() -> None:
     other = at_a_distance()
     stream(other, 2_000_000)
     limit = other.connection.receiver.limit
-    assert 350_000 < limit < 450_000
+    assert 400_000 <= limit <= 800_000
     assert other.stack.receive_grown == limit - 100_000
     assert other.connection.get("receive_buffer") == limit
 
@@ -135,6 +137,57 @@ def test_a_long_fat_path_is_filled() -> None:
     begin = network.now
     assert network.run(lambda: len(talk.server.received) == 20_000_000)
     assert network.now - begin < 4.0
+
+
+def long_fat_path(options: Options | None = None, **settings: Any) -> tuple[Network, Conversation]:
+    """20 MB on their way over 400 Mbit/s and 100 ms."""
+    network = Network(1)
+    left, right = replace(CONFIG, **settings), replace(CONFIG, receive_buffer_limit=20 << 20)
+    talk = converse(network, 20_000_000, 0, left=left, right=right, delay=RTT / 2, rate=50_000_000)
+    assert talk.client.connection is not None
+    if options is not None:
+        talk.client.connection.set_options(options, network.now)
+    return network, talk
+
+
+def test_a_send_buffer_does_not_keep_a_long_fat_path_empty() -> None:
+    network, talk = long_fat_path(send_buffer_limit=16 << 20)
+    begin = network.now
+    assert network.run(lambda: len(talk.server.received) == 20_000_000)
+    assert network.now - begin < 1.4
+
+
+@pytest.mark.parametrize(
+    ("limit", "settings", "options"),
+    [
+        (4 << 20, {}, None),
+        (1_500_000, {"send_buffer_limit": 1_500_000}, None),
+        (SEND_BUFFER + 10_000, {"send_memory": 10_000}, None),
+        (SEND_BUFFER, {"send_memory": 0}, None),
+        (SEND_BUFFER, {"send_buffer_limit": 0}, None),
+        (700_000, {"send_buffer": 700_000}, None),
+        (700_000, {}, Options(send_buffer=700_000)),
+    ],
+)
+def test_a_send_buffer_grows_as_far_as_it_may(
+    limit: int, settings: dict[str, int], options: Options | None
+) -> None:
+    network, talk = long_fat_path(options, **settings)
+    connection, stack = talk.client.connection, talk.client.host.stack
+    assert connection is not None
+    assert network.run(lambda: len(talk.server.received) > 10_000_000)
+    assert connection.sender.limit == connection.get("send_buffer") == limit
+    assert stack.send_grown == max(limit - SEND_BUFFER, 0)
+    connection.abort(network.now)
+    assert stack.send_grown == 0
+
+
+def test_a_send_buffer_that_is_large_enough_stays() -> None:
+    network = Network(1)
+    talk = converse(network, 4_000_000, 0, delay=0.01, rate=5_000_000, queue=100_000)
+    assert network.run(lambda: len(talk.server.received) > 3_900_000)
+    assert talk.client.connection is not None
+    assert talk.client.connection.sender.limit == SEND_BUFFER
 
 
 def test_no_time_at_all_between_two_looks_is_no_measurement() -> None:

@@ -106,9 +106,12 @@ class Arriving(Handshake):
         sender = self.sender
         if sender.waiting:
             sender.output(now)
-        if self.want_write and sender.space > sender.limit // 4:
-            self.want_write = False
-            self.handler.on_writable(cast("Connection", self))
+        if self.want_write:
+            if sender.cc.cwnd > sender.limit >> 1:
+                self._grow_send_buffer(now)
+            if sender.space > sender.limit // 4:
+                self.want_write = False
+                self.handler.on_writable(cast("Connection", self))
         self._schedule()
 
     def _is_acceptable(
@@ -354,6 +357,15 @@ class Arriving(Handshake):
         else:
             self.tuning.measure(cast("Connection", self), position, now)
         self.tune_at = receiver.rcv_nxt + receiver.limit // LOOKS
+
+    def _grow_send_buffer(self, now: float) -> None:
+        """The owner waits for room, and the congestion window would soon find nothing to send."""
+        fixed = self.policy is not None and self.policy.options.send_buffer is not None
+        if fixed or self.sender.limit >= self.stack.largest_send_buffer:
+            return
+        if self.tuning is None:
+            self.tuning = Tuning(self.receiver.rcv_nxt - self.receiver.ready_bytes, now)
+        self.tuning.grow_send_buffer(cast("Connection", self))
 
     def _challenge(self, now: float) -> None:
         """RFC 5961: answer a doubtful segment with what we know, at a bounded rate (§7)."""

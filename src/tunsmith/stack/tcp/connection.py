@@ -397,6 +397,7 @@ class Connection(Readiness):
         self.stack.forget(self)
         if self.tuning is not None:
             self.stack.receive_grown -= self.tuning.grown
+            self.stack.send_grown -= self.tuning.send_grown
         handler, self.handler = self.handler, self.stack.queue
         if tell:
             handler.on_closed(self, error)

@@ -48,7 +48,7 @@ class Handshake(Leaving):
                 self.rcv_scale = self.own_scale()
         self.peer_mss = options.mss or (536 if self.family.version == 4 else 1220)
         if self.scaling and self.stack.largest_receive_buffer > config.receive_buffer:
-            self.tune_at = self.receiver.rcv_nxt + (config.receive_buffer >> 1)
+            self.tune_at = self.receiver.rcv_nxt + (config.receive_buffer >> 2)
         mss = min(self.peer_mss, self.own_mss())
         if self.policy is not None and self.family.version == 6 and not self.discovers_path_mtu:
             mss = min(mss, self.family.minimum_mtu - self.family.header_length - HEADER_LENGTH)  # RFC 8200 §5

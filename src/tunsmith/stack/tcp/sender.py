@@ -11,17 +11,14 @@ the first sign of loss the sender is `troubled`, and ACKs and timers go to recov
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from tunsmith.stack.config import SEND_BUFFER, StackConfig
 from tunsmith.stack.tcp.congestion import Congestion
 from tunsmith.stack.tcp.recovery import Recovery
 from tunsmith.stack.tcp.rtt import RttEstimator
 from tunsmith.stack.tcp.scoreboard import Blocks, Data, Sent
 from tunsmith.stack.tcp.timers import NEVER, PERSIST, RETRANSMIT
 from tunsmith.wire.tcp import ACK, FIN, PSH
-
-if TYPE_CHECKING:
-    from tunsmith.stack.config import StackConfig
 
 ACK_PSH = ACK | PSH
 
@@ -82,7 +79,7 @@ class Sender:
         self.rtt = rtt
         self.timers = timers
         self.emit = emit
-        self.limit = config.send_buffer
+        self.limit = config.send_buffer or SEND_BUFFER
         self.no_delay = config.no_delay
         """Whether a small segment may leave while others are in flight; never while `corked`."""
         self.corked = False

@@ -1,14 +1,20 @@
-"""How large a receive buffer must be: dynamic right-sizing, as Linux does it.
+"""How large buffers must be: dynamic right-sizing, as Linux does it.
 
-A window that is twice what the owner reads in a round trip lets a sender double its rate in each of them, as
-slow start does, and promises no memory to connections that do not use it. The buffer only grows: the right edge
-of the window is never taken back (RFC 9293 §3.8.6). All buffers of a stack share one budget for that.
+Receive buffers: a window that is twice what the owner reads in a round trip never holds up a sender who keeps his
+rate, and promises no memory to connections that do not use it. One in slow start has doubled what is in flight by
+the time a round trip is measured, and does so once more until the next is: four times, then. The buffer only grows:
+the right edge of the window is never taken back (RFC 9293 §3.8.6). Nothing is measured until a connection has
+received a quarter of its first window.
 
-Nothing is measured until a connection has received a good part of its first window.
+Send buffers: what is in flight stays in the buffer until it is acknowledged, so one of two congestion windows
+keeps the path full and lets slow start go on. It grows when its owner waits for room.
+
+All receive buffers of a stack share one budget for growing, and so do all send buffers.
 """
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,15 +28,17 @@ LOOKS = 8
 
 
 class Tuning:
-    """The measurement under way: since `at` the owner has read from `position` on. `grown`: bytes by which the
-    buffer has outgrown its beginning."""
+    """The measurement under way: since `at` the owner has read from `position` on. `grown`, `send_grown`: bytes by
+    which the buffers have outgrown their beginning."""
 
-    __slots__ = ("at", "grown", "position")
+    __slots__ = ("_read", "at", "grown", "position", "send_grown")
 
     def __init__(self, position: int, now: float) -> None:
         self.at = now
         self.position = position
-        self.grown = 0
+        self._read = inf
+        """In the last round trip; at first nobody knows."""
+        self.grown = self.send_grown = 0
 
     def measure(self, connection: Connection, position: int, now: float) -> None:
         """The owner has read up to `position`. Once a round trip is over, see whether the window was large enough."""
@@ -38,7 +46,9 @@ class Tuning:
         elapsed = now - self.at
         if elapsed < rtt:
             return
-        wanted = int(2 * (position - self.position) * rtt / elapsed)
+        read = (position - self.position) * rtt / elapsed
+        wanted = int(2 * read + 4 * min(max(read - self._read, 0.0), read / 2))
+        self._read = read
         self.at = now
         self.position = position
         stack, receiver = connection.stack, connection.receiver
@@ -49,3 +59,14 @@ class Tuning:
             receiver.limit += more
             self.grown += more
             stack.receive_grown += more
+
+    def grow_send_buffer(self, connection: Connection) -> None:
+        """Make the send buffer twice the congestion window."""
+        stack, sender = connection.stack, connection.sender
+        left = stack.config.send_memory - stack.send_grown
+        more = min(2 * sender.cc.cwnd, stack.largest_send_buffer) - sender.limit
+        if more > 0 < left:
+            more = min(more, left)
+            sender.limit += more
+            self.send_grown += more
+            stack.send_grown += more
