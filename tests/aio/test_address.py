@@ -9,7 +9,9 @@ import pytest
 from tunsmith.aio.address import Addresses, check_port, os_error, pack, socket_address, unpack
 
 BOTH = Addresses(
-    map(ip_interface, ["10.7.0.2/24", "192.168.1.1/16", "fd07::2/64", "fd08::1"]), lambda _: None
+    map(ip_interface, ["10.7.0.2/24", "192.168.1.1/16", "fd07::2/64", "fd08::1"]),
+    lambda _: None,
+    lambda: None,
 )
 
 
@@ -20,12 +22,13 @@ def test_the_source_is_what_the_routes_say() -> None:
         asked.append(destination)
         return pack("10.7.0.2")
 
-    assert unpack(Addresses([ip_interface("10.7.0.2/24")], source).source_for(pack("10.7.0.9"))) == "10.7.0.2"
+    ours = Addresses([ip_interface("10.7.0.2/24")], source, lambda: None)
+    assert unpack(ours.source_for(pack("10.7.0.9"))) == "10.7.0.2"
     assert asked == [pack("10.7.0.9")]
 
 
 def test_no_way_and_no_address_are_two_errors() -> None:
-    ours = Addresses([ip_interface("10.7.0.2/24")], lambda _: None)
+    ours = Addresses([ip_interface("10.7.0.2/24")], lambda _: None, lambda: None)
     for destination, code in (("10.8.0.1", errno.ENETUNREACH), ("::1", errno.EADDRNOTAVAIL)):
         with pytest.raises(OSError, match=destination) as raised:
             ours.source_for(pack(destination))
@@ -50,6 +53,16 @@ def test_addresses_look_as_sockets_show_them() -> None:
     for port in (-1, 65536):
         with pytest.raises(OverflowError):
             check_port(port)
+
+
+def test_ports_are_numbers_digits_or_services_as_getaddrinfo_takes_them() -> None:
+    assert [check_port(port) for port in (80, "80", "http", None)] == [80, 80, 80, 0]
+    with pytest.raises(socket.gaierror, match="no service is called 'nonesuch'") as raised:
+        check_port("nonesuch")
+    assert raised.value.errno == socket.EAI_SERVICE
+    for port in (80.0, b"80"):
+        with pytest.raises(TypeError, match="a port is a number"):
+            check_port(port)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

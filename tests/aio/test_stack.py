@@ -12,6 +12,7 @@ import pytest
 
 import tunsmith
 from tests.aio.pair import LEFT, RIGHT, Pair, two_stacks
+from tests.inside import until
 from tunsmith.device.base import Buffer
 from tunsmith.errors import UsageError
 
@@ -72,7 +73,6 @@ async def test_what_was_closed_is_delivered_before_the_end() -> None:
             writer.write(bytes(2_000_000))
             writer.close()
         assert await heard == 2_000_000
-        await right.close(linger=0)  # nobody is left to acknowledge its FIN
 
 
 async def test_what_is_open_is_aborted_at_the_end() -> None:
@@ -100,6 +100,70 @@ async def test_the_end_does_not_wait_for_ever() -> None:
     writer.close()
     await left.close(linger=0.01)
     assert not left.pure.connections
+
+
+async def _both_closed() -> Pair:
+    """Two stacks with a connection that RIGHT has closed, and then LEFT, which RIGHT has not heard yet."""
+    near, far = tunsmith.MemoryDevice.pair()
+    left, right = tunsmith.Stack(near, [f"{LEFT[4]}/24"]), tunsmith.Stack(far, [f"{RIGHT[4]}/24"])
+    left.start()
+    right.start()
+    accepted = asyncio.get_running_loop().create_future()
+    await right.start_server(lambda _, writer: accepted.set_result(writer), None, 80)
+    reader, writer = await left.open_connection(RIGHT[4], 80)
+    (await accepted).close()
+    assert await reader.read() == b""
+    await until(lambda: not any(c.unacknowledged for c in right.pure.connections.values()))
+    writer.close()
+    return left, right
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_stacks_that_end_together_do_not_wait_for_each_other(together: bool) -> None:
+    left, right = await _both_closed()
+    async with asyncio.timeout(10):  # TCP itself would be patient for minutes
+        if together:
+            await asyncio.gather(right.close(linger=None), left.close(linger=None))
+        else:
+            await right.close(linger=None)
+            await left.close(linger=None)
+
+
+async def test_the_end_waits_one_retransmission_timeout_for_the_answer_to_a_fin() -> None:
+    near, far = tunsmith.MemoryDevice.pair()
+    async with tunsmith.Stack(far, [f"{RIGHT[4]}/24"]) as right:
+        await right.start_server(lambda *_: None, None, 80)
+        left = tunsmith.Stack(near, [f"{LEFT[4]}/24"])
+        left.start()
+        _, writer = await left.open_connection(RIGHT[4], 80)
+        left.pure.emit = lambda parts: None
+        writer.close()
+        async with asyncio.timeout(10):
+            await left.close(linger=1000)
+        assert not left.pure.connections
+
+
+async def test_the_end_does_not_wait_for_a_peer_that_takes_a_byte_at_a_time() -> None:
+    """Which is what the probes of a closed window bring."""
+    near, far = tunsmith.MemoryDevice.pair()
+    config = tunsmith.StackConfig(min_rto=0.1)
+    async with tunsmith.Stack(far, [f"{RIGHT[4]}/24"]) as right:
+        left = tunsmith.Stack(near, [f"{LEFT[4]}/24"], config=config)
+        left.start()
+        await right.create_server(Deaf, None, 80)
+        _, writer = await left.open_connection(RIGHT[4], 80)
+        writer.write(bytes(5_000_000))
+        writer.close()
+        async with asyncio.timeout(5):
+            await left.close(linger=0.25)
+
+
+class Deaf(asyncio.Protocol):
+    """Reads nothing."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.ReadTransport)
+        transport.pause_reading()
 
 
 class Mortal:

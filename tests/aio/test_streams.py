@@ -237,10 +237,3 @@ async def test_what_cannot_begin_is_told_once_and_leaves_nothing_behind(pair: Pa
     gc.collect()
     await asyncio.sleep(0)
     assert told == []
-
-
-@families
-async def test_on_a_tun_there_is_no_way_to_oneself(pair: Pair, family: int) -> None:
-    with pytest.raises(OSError) as caught:  # noqa: PT011
-        await pair[0].open_connection(LEFT[family], 80)
-    assert caught.value.errno == errno.ENETUNREACH

@@ -36,6 +36,19 @@ MODULE = [sys.executable, "-m", "tunsmith"]
         (["echo", "tun0", "10.7.0.2", "65536"], "65536 is not in the range"),
         (["echo", "tun0", "localhost", "7"], "ADDRESS localhost: not an IP address"),
         (["echo", "tun0", "224.0.0.1", "7"], "no address that a host can have"),
+        (["echo", "tun0", "10.7.0.0/24", "7"], "in 10.7.0.0/24 that is the network itself; take"),
+        (
+            ["echo", "tun0", "10.7.0.255", "7"],
+            "in 10.7.0.0/24 that is everybody; take the address of a host, like 10.7.0.2",
+        ),
+        (
+            ["echo", "tun0", "fd07::", "7"],
+            "in fd07::/64 that is the network itself; take the address of a host, like fd07::2",
+        ),
+        (
+            ["connect", "tun0", "10.7.0.0/30", "0", "10.7.0.1", "7"],
+            "LADDR 10.7.0.0/30: in 10.7.0.0/30 that is",
+        ),
         (["echo", "--mac", "02:00:5e:10:00:01", "tun0", "10.7.0.2", "7"], "--mac goes with --tap"),
         (["echo", "--tap", "--mac", "nonsense", "tap0", "10.7.0.2", "7"], "--mac: 'nonsense' is no MAC"),
         (["echo", "--tap", "--mac", "zz", "tap0", "10.7.0.2", "7"], "six bytes in hexadecimal"),

@@ -135,6 +135,7 @@ say(device.offload, device.mtu, tap.offload, os.geteuid(), failure(open_tun, "tu
     for (kind, message), name in ((not_made, "tun8"), (not_his, "other")):
         assert kind == "DeviceError"
         assert f"ip tuntap add dev {name} mode tun user {ORDINARY_ID}" in message
+        assert ("ip tuntap del" in message) == (name == "other")  # before what exists can be made
 
 
 @pytest.mark.netns

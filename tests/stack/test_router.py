@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from tests.stack.port import MAC, PEER_MAC, Bench, Port, packed
+from tunsmith.device.base import ALL_OFFLOADS
+from tunsmith.errors import LocalError
 from tunsmith.stack import ways
 from tunsmith.stack.events import Closed, Datagram, DatagramError, Established, FlowRequested, Readable
 from tunsmith.stack.loopback import LOOPBACK_FRAMES
@@ -80,7 +84,7 @@ def test_memory_of_ways_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     two = Two()
     for number in range(10):
         two.say("10.1.0.1", f"192.0.2.{number}")
-        assert len(two.router._ways.known) <= 3
+        assert len(two.router._ways) <= 3
     assert len(two.left_port.take()) == 10
 
 
@@ -110,6 +114,41 @@ def test_gateway_is_asked_for_instead_of_the_destination() -> None:
     (frame,) = port.frames()
     assert frame.ethernet.destination == PEER_MAC
     assert parse_ip(frame.payload).destination == packed("192.0.2.1")
+
+
+@pytest.mark.parametrize("nic", [None, 0, 1])
+def test_gateway_is_on_the_network_of_a_nic(nic: int | None) -> None:
+    """As Linux refuses others: "Nexthop has invalid gateway"."""
+    bench = Bench(
+        Nic(Port(ethernet=True), ["10.0.0.1/24"], mac=MAC, probe=False),
+        Nic(Port(ethernet=True), ["10.1.0.1/24", "fd01::1/64"], mac=PEER_MAC, probe=False),
+    )
+    router = bench.router
+    chosen = None if nic is None else router.nics[nic]
+    with pytest.raises(LocalError, match=r"10\.9\.0\.1.* on a network with that address") as refused:
+        router.add_route("0.0.0.0/0", chosen, gateway="10.9.0.1")
+    assert refused.value.errno == errno.ENETUNREACH
+    if nic != 0:
+        assert router.add_route("0.0.0.0/0", chosen, gateway="10.1.0.254").nic is router.nics[1]
+        assert router.add_route("::/0", chosen, gateway="fe80::1").nic in router.nics
+        with pytest.raises(LocalError):  # by way of another gateway is not good enough
+            router.add_route("192.0.2.0/24", chosen, gateway="203.0.113.1")
+        router.add_route("10.9.0.1", router.nics[1])
+        assert router.add_route("10.10.0.0/16", chosen, gateway="10.9.0.1").nic is router.nics[1]
+
+
+def test_gateway_behind_a_tun_is_taken_at_its_owners_word() -> None:
+    tun = Nic(Port(), ["10.0.0.1/32"])
+    router = Bench(tun, Nic(Port(), ["10.1.0.1/24"])).router
+    with pytest.raises(LocalError):
+        router.add_route("192.0.2.0/24", gateway="10.0.0.254")
+    assert router.add_route("192.0.2.0/24", tun, gateway="10.0.0.254").nic is tun
+
+
+def test_route_is_by_a_nic_of_this_stack() -> None:
+    nic, other = Nic(Port(), ["10.0.0.1/24"]), Nic(Port(), ["10.0.0.1/24"])
+    with pytest.raises(LocalError, match="none of this stack's"):
+        Bench(nic).router.add_route("0.0.0.0/0", other)
 
 
 def test_link_local_destinations_belong_to_the_link_of_their_source() -> None:
@@ -286,6 +325,31 @@ def test_connection_to_ourselves(source: str, destination: str) -> None:
                 heard += event.connection.read(10, two.clock())
     assert heard == b"hello"
     assert two.left_port.take() == two.right_port.take() == []
+
+
+@pytest.mark.parametrize("offload", [ALL_OFFLOADS, 0])
+@pytest.mark.parametrize("host", ["10.0.0.1", "fd00::1"])
+def test_single_tun_reaches_itself_once_somebody_wants_to(host: str, offload: int) -> None:
+    port = Port(offload=offload)
+    bench = Bench(Nic(port, ["10.0.0.1/24", "fd00::1/64"]))
+    bench.router.reach_ourselves()
+    bench.router.reach_ourselves()
+    ours = packed(host)
+    assert bench.router.source_for(ours) == ours
+    client = bench.stack.connect(ours, 1000, ours, 80, bench.clock())
+    bench.run(0.01)
+    events = list(iter(bench.stack.poll_event, None))
+    (request,) = [event.request for event in events if isinstance(event, FlowRequested)]
+    request.accept(None, bench.clock())
+    client.send(bytes(100_000), bench.clock())
+    bench.run(1.0)
+    readable = {
+        event.connection for event in iter(bench.stack.poll_event, None) if isinstance(event, Readable)
+    }
+    assert [connection.readable_bytes for connection in readable] == [100_000]
+    assert port.take() == []
+    bench.stack.send_datagram(IPV4, IPV4.key(packed("10.0.0.1"), 7, packed("10.0.0.9"), 9), b"to others")
+    assert len(port.take()) == 1
 
 
 def test_queue_to_ourselves_is_bounded() -> None:

@@ -7,14 +7,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
-from socket import AF_INET, AF_INET6, EAI_NONAME, gaierror, inet_ntop
+from socket import AF_INET, AF_INET6, EAI_NONAME, EAI_SERVICE, gaierror, getservbyname, inet_ntop
 
 from tunsmith.errors import LocalError
 
 Interface = IPv4Interface | IPv6Interface
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 """As sockets have it: host and port, for IPv6 also flow label and scope (both 0 here)."""
-HostPort = tuple[str, int]
+Port = int | str
+"""A number, or the name of a service ("http")."""
+HostPort = tuple[str, Port]
 
 
 def pack(host: str) -> bytes:
@@ -37,11 +39,25 @@ def socket_address(address: bytes, port: int) -> SocketAddress:
     return (unpack(address), port) if len(address) == 4 else (unpack(address), port, 0, 0)
 
 
-def check_port(port: int) -> int:
-    """`port`, if it is one. Raises OverflowError otherwise, as sockets do."""
+def check_port(port: int | str | None) -> int:
+    """The number of `port`: itself, in digits, or of a service that this machine has a name for, as getaddrinfo takes
+    them; None is 0. Raises OverflowError for numbers of no port, as sockets do, gaierror for names of no service."""
+    if port is None:
+        return 0
+    if isinstance(port, str):
+        port = int(port) if port.isdecimal() else _service(port)
+    if not isinstance(port, int):
+        raise TypeError(f"a port is a number, or the name of a service, not {port!r}")
     if not 0 <= port <= 65535:
         raise OverflowError(f"port must be 0-65535, not {port}")
     return port
+
+
+def _service(name: str) -> int:
+    try:
+        return getservbyname(name)
+    except OSError:
+        raise gaierror(EAI_SERVICE, f"no service is called {name!r} on this machine") from None
 
 
 def os_error(code: int, subject: str = "") -> OSError:
@@ -69,13 +85,38 @@ def named_timeout(what: str) -> Iterator[None]:
         raise os_error(errno.ETIMEDOUT, what) from None
 
 
-class Addresses:
-    """The addresses of one host. `source(destination)` knows which of them speaks to a packed address, if any."""
+_LOOPBACK6 = bytes(15) + b"\x01"
 
-    def __init__(self, interfaces: Iterable[Interface], source: Callable[[bytes], bytes | None]) -> None:
+
+class Addresses:
+    """The addresses of one host. `source(destination)` knows which of them speaks to a packed address, if any;
+    `reach_ourselves()` makes a way to them, where somebody wants to speak to himself."""
+
+    def __init__(
+        self,
+        interfaces: Iterable[Interface],
+        source: Callable[[bytes], bytes | None],
+        reach_ourselves: Callable[[], None],
+    ) -> None:
         self.interfaces = tuple(interfaces)
         self.packed = frozenset(interface.packed for interface in self.interfaces)
         self._source = source
+        self._reach_ourselves = reach_ourselves
+
+    def check_destination(self, address: bytes) -> None:
+        """Something is about to be sent to `address`. Raises OSError ENETUNREACH for those that no packet may go to
+        (RFC 1122 §3.2.1.3, RFC 4291 §2.5.2, §2.5.3)."""
+        if address in self.packed:
+            self._reach_ourselves()
+        elif address[0] == 127 if len(address) == 4 else address == _LOOPBACK6:
+            ours = next(
+                (unpack(ours) for ours in self.packed if len(ours) == len(address)), "none of the kind"
+            )
+            raise os_error(
+                errno.ENETUNREACH, f"{unpack(address)}: a stack is reached by its own address ({ours})"
+            )
+        elif not any(address):
+            raise os_error(errno.ENETUNREACH, f"{unpack(address)} is nobody's address")
 
     def listening(self, hosts: str | Sequence[str] | None) -> list[bytes]:
         """Which of ours `hosts` names: some, by name; all of a kind, "0.0.0.0" or "::"; all, None. Raises OSError

@@ -95,6 +95,9 @@ class DatagramEndpoint:
         """Give the port back; iteration ends. Idempotent."""
         self._port.close()
 
+    def __repr__(self) -> str:
+        return f"<DatagramEndpoint {self._port}>"
+
     def _on_datagram(self, data: bytes, source: SocketAddress, destination: SocketAddress) -> None:
         self._inbox.put(Datagram(data, source, destination))
 
@@ -163,3 +166,6 @@ class DatagramTransport(asyncio.DatagramTransport):
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol
+
+    def __repr__(self) -> str:
+        return f"<DatagramTransport {self._port}>"

@@ -138,6 +138,10 @@ class Flows:
             pass
         return flow
 
+    def __repr__(self) -> str:
+        state = "closed" if self._inbox.closed else f"unanswered: {len(self._unanswered)}"
+        return f"<Flows to any address, port {self._port or 'any'}, {state}>"
+
     async def __aenter__(self) -> Flows:
         return self
 

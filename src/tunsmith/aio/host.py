@@ -15,7 +15,7 @@ from contextlib import suppress
 from random import SystemRandom
 from typing import TYPE_CHECKING, Self, cast
 
-from tunsmith.aio.address import Addresses, os_error, unpack
+from tunsmith.aio.address import Addresses, os_error, os_errors, unpack
 from tunsmith.aio.demux import Demultiplexer
 from tunsmith.aio.pump import Pump
 from tunsmith.device.base import Device
@@ -29,9 +29,13 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tunsmith.stack.routes import Route
+    from tunsmith.stack.tcp.connection import Connection
 
 LINGER = 2.0
 """Seconds that the end of a stack waits for peers that acknowledge nothing more."""
+PROGRESS = 536
+"""Bytes that count as something (RFC 9293 §3.7.1: the least that anybody sends); the probes of a closed window bring
+one each."""
 
 
 class Host:
@@ -67,7 +71,7 @@ class Host:
         self.pure = self.router.stack
         """The stack itself, sans I/O: its tables, timers and counts."""
         interfaces = (interface for nic in nics for interface in nic.interfaces)
-        self._own = Addresses(interfaces, self.router.source_for)
+        self._own = Addresses(interfaces, self.router.source_for, self.router.reach_ourselves)
         self._demux.serve(self.router, self._own)
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._gone = asyncio.Event()
@@ -131,9 +135,11 @@ class Host:
         await self._gone.wait()
 
     async def close(self, linger: float | None = LINGER) -> None:
-        """End it all: listeners go, open connections are aborted, those that were closed may have everything
-        acknowledged, as long as something is every `linger` seconds (None: as long as TCP itself is patient). Then
-        the device is closed. Idempotent."""
+        """End it all. Listeners go, open connections are reset, and those that were closed deliver what they still
+        have: as long as peers acknowledge some of it every `linger` seconds (None: as long as TCP itself is patient).
+        Where only the FIN is left to be acknowledged, that is waited for no longer than one retransmission
+        timeout. What peers have not taken by then is lost, and they hear of it by RST. Then the device is closed.
+        Idempotent."""
         if self._state == "closed":
             return
         was_running, self._state = self._state == "running", "closed"
@@ -153,22 +159,40 @@ class Host:
         for transport in list(self._demux.transports):
             if not transport.is_closing():
                 transport.abort(os_error(errno.ECONNABORTED, "the stack is closed"))
+        self._pump.turn()  # who has said FIN already is not left without an answer
         try:
-            before = -1
-            while (left := self._unacknowledged()) not in (0, before):
-                before = left
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(linger):
-                        await self._until(lambda: not self._unacknowledged())
+            await self._deliver(linger)
         finally:
-            for connection in list(self.pure.connections.values()):
-                if connection.unacknowledged:  # a peer that has everything is not told otherwise
-                    connection.abort(self._pump.now())
+            for connection in self._unfinished():  # a peer that has everything is not told otherwise
+                connection.abort(self._pump.now())
             self._pump.stop()
+
+    async def _deliver(self, linger: float | None) -> None:
+        """Wait while peers go on acknowledging what closed connections still have."""
+        left = self._unacknowledged()
+        while left:
+            patience = linger
+            if linger is not None and not self._unacknowledged_text():
+                patience = min(linger, max(connection.sender.rtt.rto for connection in self._unfinished()))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self._until(lambda: not self._unacknowledged())
+            before, left = left, self._unacknowledged()
+            if before - left < PROGRESS:
+                return
+
+    def _unfinished(self) -> list[Connection]:
+        """Whose peer has not acknowledged all."""
+        return [connection for connection in self.pure.connections.values() if connection.unacknowledged]
 
     def _unacknowledged(self) -> int:
         """Bytes, and FINs, that peers have not acknowledged."""
-        return sum(connection.unacknowledged for connection in self.pure.connections.values())
+        return sum(connection.unacknowledged for connection in self._unfinished())
+
+    def _unacknowledged_text(self) -> int:
+        return sum(
+            connection.unacknowledged - connection.sender.fin_sent for connection in self._unfinished()
+        )
 
     def _on_device_lost(self, error: OSError) -> None:
         """A device has gone; with the last one everything else."""
@@ -194,6 +218,12 @@ class Host:
 
     # --- what is known ---
 
+    def __repr__(self) -> str:
+        open_ = len(self.pure.connections)
+        return (
+            f"<Stack {' '.join(self.addresses) or 'without an address'}, {self._state}, connections: {open_}>"
+        )
+
     @property
     def addresses(self) -> tuple[str, ...]:
         """As they were given, in their shortest form."""
@@ -205,9 +235,11 @@ class Host:
         return self.pure.drops
 
     def add_route(self, network: str, *, gateway: str | None = None, nic: Nic | None = None) -> Route:
-        """Send what is for `network` ("0.0.0.0/0" is everything else) to `gateway`, or straight out of `nic`, by
-        default the first. `router.remove_route` takes it back. Raises UsageError for what is no route."""
-        return self.router.add_route(network, nic or self.router.nics[0], gateway=gateway)
+        """Send what is for `network` ("0.0.0.0/0" is everything else) to `gateway`, or straight out of `nic`. Without
+        `nic` it is the one that `gateway` is on, or the first. `router.remove_route` takes it back. Raises UsageError
+        for what is no route, OSError ENETUNREACH for a gateway that is on no network of ours."""
+        with os_errors():
+            return self.router.add_route(network, nic, gateway=gateway)
 
 
 def random_mac() -> bytes:

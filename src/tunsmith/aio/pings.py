@@ -185,6 +185,10 @@ class PingEndpoint:
     async def __anext__(self) -> PingRequest:
         return await self._inbox.get()
 
+    def __repr__(self) -> str:
+        whose = "any address" if self.any_destination else "our addresses"
+        return f"<PingEndpoint for {whose}{', closed' if self._inbox.closed else ''}>"
+
     async def __aenter__(self) -> PingEndpoint:
         return self
 

@@ -37,7 +37,7 @@ class Pump:
         self._on_lost = on_lost
         self._on_quiet = on_quiet
         self._buffer = memoryview(bytearray(FRAME_ROOM))
-        self._watched: set[int] = set()
+        self._watched: dict[int, tuple[Callable[[memoryview], int], Receive]] = {}
 
     def now(self) -> float:
         """The time, which stands still during a turn."""
@@ -50,10 +50,15 @@ class Pump:
         for device, receive in devices:
             fd = device.fileno()
             self._loop.add_reader(fd, self._on_readable, fd, device.read, receive)
-            self._watched.add(fd)
+            self._watched[fd] = device.read, receive
         self._alarm = Alarm(self._loop, self._clock, self._on_deadline, stack.next_deadline)
         stack.deadlines.on_earlier = self._alarm.set
         self._alarm.set_next()
+
+    def turn(self) -> None:
+        """Take what has arrived by now, without waiting for the loop to say so."""
+        for fd, (read, receive) in list(self._watched.items()):
+            self._on_readable(fd, read, receive)
 
     def stop(self) -> None:
         """End what was started; the devices stay open. Idempotent."""
@@ -83,7 +88,7 @@ class Pump:
             self._turn = None
         if lost is not None:
             self._loop.remove_reader(fd)
-            self._watched.discard(fd)
+            self._watched.pop(fd, None)
             self._on_lost(lost)
         self._on_quiet()
 

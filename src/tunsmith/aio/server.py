@@ -146,4 +146,5 @@ class Server(asyncio.AbstractServer):
         self._idle.clear()
 
     def __repr__(self) -> str:
-        return f"<Server {[each.getsockname() for each in self.sockets]}>"
+        names = ", ".join(str(each.getsockname()) for each in self.sockets)
+        return f"<Server {names or ('closed' if self._closed else 'not listening yet')}>"

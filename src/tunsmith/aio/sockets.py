@@ -32,7 +32,7 @@ _OPTIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ListeningSocket:
     """Where a server listens."""
 
@@ -56,6 +56,9 @@ class ListeningSocket:
 
     def fileno(self) -> int:
         return -1
+
+    def __repr__(self) -> str:
+        return f"<ListeningSocket {self.getsockname()}>"
 
 
 class ConnectedSocket:
@@ -103,6 +106,9 @@ class ConnectedSocket:
 
     def fileno(self) -> int:
         return -1
+
+    def __repr__(self) -> str:
+        return f"<ConnectedSocket {self.getsockname()} to {self.getpeername()}>"
 
 
 def _name(level: int, option: int) -> str:

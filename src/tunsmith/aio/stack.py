@@ -17,7 +17,7 @@ import errno
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from tunsmith.aio.address import HostPort, check_port, named_timeout, os_error, pack, unpack
+from tunsmith.aio.address import HostPort, Port, check_port, named_timeout, os_error, pack, unpack
 from tunsmith.aio.datagrams import QUEUE, DatagramEndpoint, DatagramTransport
 from tunsmith.aio.demux import P
 from tunsmith.aio.flows import Flows
@@ -56,7 +56,7 @@ class Stack(Host):
     async def open_connection(
         self,
         host: str,
-        port: int,
+        port: Port,
         *,
         local: HostPort | str | None = None,
         timeout: float | None = None,
@@ -86,7 +86,7 @@ class Stack(Host):
         self,
         protocol_factory: Callable[[], P],
         host: str,
-        port: int,
+        port: Port,
         *,
         local: HostPort | str | None = None,
         timeout: float | None = None,
@@ -96,9 +96,10 @@ class Stack(Host):
         """A connection to `host` with a protocol of the caller's; a BufferedProtocol gets its text with one copy.
 
         `local` is where it comes from: an address of ours (any, while somebody listens to any address) and perhaps a
-        port; by default what suits. `timeout` bounds the handshakes, in seconds. With `ssl`, a context or True, the
-        connection is TLS to `server_hostname`, by default `host`. Raises ConnectionRefusedError, TimeoutError
-        (nobody answered), OSError EHOSTUNREACH, EADDRINUSE and their kin, ssl.SSLError."""
+        port; by default, and for "0.0.0.0" and "::", what suits. `host` may be one of ours as well. `timeout` bounds
+        the handshakes, in seconds. With `ssl`, a context or True, the connection is TLS to `server_hostname`, by
+        default `host`. Raises ConnectionRefusedError, TimeoutError (nobody answered), OSError EHOSTUNREACH,
+        EADDRINUSE and their kin, ssl.SSLError."""
         demux = self._running()
         destination = pack(host), check_port(port)
         source = self._source(destination[0], local)
@@ -141,14 +142,12 @@ class Stack(Host):
         return tls._app_transport, tls._app_protocol  # type: ignore[return-value]  # as the event loop does it
 
     def _source(self, destination: bytes, local: HostPort | str | None) -> tuple[bytes, int]:
-        if local is None:
-            return self._own.source_for(destination), 0
-        if isinstance(local, str):
-            local = local, 0
-        source = pack(local[0])
+        self._own.check_destination(destination)
+        host, port = (local, 0) if local is None or isinstance(local, str) else local
+        source = pack(host) if host else bytes(len(destination))
         if len(source) != len(destination):
-            raise os_error(errno.EAFNOSUPPORT, f"from {local[0]} to {unpack(destination)}")
-        return source, check_port(local[1])
+            raise os_error(errno.EAFNOSUPPORT, f"from {host} to {unpack(destination)}")
+        return source if any(source) else self._own.source_for(destination), check_port(port)
 
     # --- servers ---
 
@@ -156,7 +155,7 @@ class Stack(Host):
         self,
         client_connected: Client,
         host: Hosts = None,
-        port: int = 0,
+        port: Port = 0,
         *,
         limit: int = LIMIT,
         backlog: int = BACKLOG,
@@ -174,7 +173,7 @@ class Stack(Host):
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         host: Hosts = None,
-        port: int = 0,
+        port: Port = 0,
         *,
         backlog: int = BACKLOG,
         ssl: SSLContext | None = None,
@@ -193,19 +192,20 @@ class Stack(Host):
             server.listen()
         return server
 
-    def listen_any(self, port: int = 0, *, backlog: int = BACKLOG) -> Flows:
+    def listen_any(self, port: Port = 0, *, backlog: int = BACKLOG) -> Flows:
         """Connections to any address, ours or not, on `port` (0: on any), that no server of this stack takes: an
         async iterator of `Flow`, each to be accepted, refused or dropped. `backlog` bounds those unanswered.
         Raises OSError EADDRINUSE where somebody already does this."""
         demux = self._running()
-        flows = Flows(demux, check_port(port), backlog)
-        demux.add_flows(flows, port)
+        number = check_port(port)
+        flows = Flows(demux, number, backlog)
+        demux.add_flows(flows, number)
         return flows
 
     # --- datagrams ---
 
     def open_datagram_endpoint(
-        self, host: Hosts = None, port: int = 0, *, remote: HostPort | None = None, queue: int = QUEUE
+        self, host: Hosts = None, port: Port = 0, *, remote: HostPort | None = None, queue: int = QUEUE
     ) -> DatagramEndpoint:
         """A UDP port at `host`, as for `create_server`; 0 is any free one. With `remote` it hears and speaks to that
         end only. `queue` bounds what waits to be received. Raises OSError EADDRINUSE, EADDRNOTAVAIL."""
@@ -223,18 +223,18 @@ class Stack(Host):
         protocol = protocol_factory()
         return DatagramTransport(bound, protocol, asyncio.get_running_loop()), protocol
 
-    def datagrams_any(self, port: int = 0, *, queue: int = QUEUE) -> DatagramEndpoint:
+    def datagrams_any(self, port: Port = 0, *, queue: int = QUEUE) -> DatagramEndpoint:
         """Datagrams to any address, ours or not, and `port` (0: any), that no other endpoint takes. Answer with
         `endpoint.reply`, which speaks as the address that was spoken to. Raises OSError EADDRINUSE."""
         return DatagramEndpoint(self._running().datagrams.bind([None], check_port(port), None), queue)
 
-    def _bind(self, host: Hosts, port: int, remote: HostPort | None) -> DatagramPort:
+    def _bind(self, host: Hosts, port: Port, remote: HostPort | None) -> DatagramPort:
         demux = self._running()
         if remote is None:
             return demux.datagrams.bind(self._own.listening(host), check_port(port), None)
         peer = pack(remote[0]), check_port(remote[1])
-        own = self._source(peer[0], None if host is None or not isinstance(host, str) else (host, port))
-        return demux.datagrams.bind([own[0]], check_port(port), peer)
+        own = self._source(peer[0], (host, port) if isinstance(host, str) else ("", port))
+        return demux.datagrams.bind([own[0]], own[1], peer)
 
     # --- pings ---
 

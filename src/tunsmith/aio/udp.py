@@ -153,6 +153,10 @@ class DatagramPort:
     def peername(self) -> SocketAddress | None:
         return None if self.remote is None else socket_address(*self.remote)
 
+    def __str__(self) -> str:
+        peer = "" if self.remote is None else f" to {self.peername}"
+        return f"{self.sockname}{peer}{', closed' if self._closed else ''}"
+
     def send(
         self, data: bytes, to: HostPort | SocketAddress | None, source: HostPort | SocketAddress | None
     ) -> None:
@@ -162,6 +166,7 @@ class DatagramPort:
         peer = self.remote if to is None else (pack(to[0]), check_port(to[1]))
         if peer is None:
             raise os_error(errno.EDESTADDRREQ)
+        self._ports.addresses.check_destination(peer[0])
         own = self._source_for(peer[0]) if source is None else (pack(source[0]), check_port(source[1]))
         if len(own[0]) != len(peer[0]):
             raise os_error(errno.EAFNOSUPPORT, f"from {unpack(own[0])} to {unpack(peer[0])}")

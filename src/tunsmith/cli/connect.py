@@ -21,6 +21,7 @@ from tunsmith.cli.on_link import (
     Interface,
     open_stack,
     parse_address,
+    parse_own_address,
     parse_station,
     run_until_signal,
     say_about,
@@ -88,7 +89,7 @@ def command(
     2 for a wrong command line; 125 where TUN cannot be used; 130, 143 after SIGINT, SIGTERM; 141 when nobody
     reads the output.
     """
-    local, remote = parse_address(laddr, "LADDR"), parse_address(raddr, "RADDR")
+    local, remote = parse_own_address(laddr, "LADDR"), parse_address(raddr, "RADDR")
     if local.version != remote.version:
         raise UsageError(f"LADDR {local.ip} and RADDR {remote.ip}: both have to be IPv4, or both IPv6")
     if local.ip == remote.ip:

@@ -13,7 +13,7 @@ import click
 from tunsmith.cli.on_link import (
     Interface,
     open_stack,
-    parse_address,
+    parse_own_address,
     parse_station,
     run_until_signal,
     say_about,
@@ -53,7 +53,7 @@ def command(tun: str, address: str, port: int, tap: bool, mac: str | None, json:
     \b
     Exit code: 0 when ended by SIGINT or SIGTERM; 2 for a wrong command line; 125 where TUN cannot be used.
     """
-    ours = parse_address(address, "ADDRESS")
+    ours = parse_own_address(address, "ADDRESS")
     station = parse_station(mac, tap)
     return run_until_signal(lambda: serve(tun, ours, port, tap, station, _Reporter(json)))
 

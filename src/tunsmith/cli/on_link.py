@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunsmith.cli.main import NOT_STARTED, complain
 from tunsmith.errors import DeviceError, HostError, UsageError
+from tunsmith.stack.nic import check_host
 from tunsmith.wire.ethernet import parse_mac
 
 if TYPE_CHECKING:
@@ -33,9 +34,14 @@ def parse_address(text: str, what: str) -> Interface:
         raise UsageError(f"{what} {text}: no address that a host can have on a link")
     if ip.version == 6 and ip.is_link_local:
         raise UsageError(f"{what} {text}: link-local addresses are not for this; take one like fd07::2")
-    if "/" in text:
-        return address
-    return ip_interface((ip, _USUAL_PREFIX[ip.version]))
+    return address if "/" in text else ip_interface((ip, _USUAL_PREFIX[ip.version]))
+
+
+def parse_own_address(text: str, what: str) -> Interface:
+    """As parse_address, for the stack: an address of a host. Raises UsageError."""
+    address = parse_address(text, what)
+    check_host(address, f"{what} {text}")
+    return address
 
 
 def parse_station(mac: str | None, tap: bool) -> bytes | None:
@@ -61,6 +67,7 @@ def open_stack(link: Link, address: Interface, mac: bytes | None) -> Stack:
         link.device.close()
         raise
     if link.device.ethernet and link.here is not None:
+        stack.add_route(str(link.here))
         stack.add_route(f"{'::' if address.version == 6 else '0.0.0.0'}/0", gateway=str(link.here))
     stack.start()
     return stack

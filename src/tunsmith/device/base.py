@@ -58,6 +58,14 @@ class Device(Protocol):
         """Give the device back; idempotent."""
 
 
+def described(device: Device) -> str:
+    """What somebody who looks at a device wants to know, for its repr."""
+    if device.fileno() < 0:
+        return ", closed"
+    kind = ", Ethernet" if device.ethernet else ""
+    return f"{kind}, mtu {device.mtu}, {'super-segments' if device.offload & TSO else 'packets'}"
+
+
 def read_batch(
     device: Device, buffer: memoryview, take: Callable[[memoryview, int], None], limit: int = BATCH
 ) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 
-from tunsmith.device.base import ALL_OFFLOADS, Buffer
+from tunsmith.device.base import ALL_OFFLOADS, Buffer, described
 
 
 class MemoryDevice:
@@ -52,6 +52,9 @@ class MemoryDevice:
         if not peer._frames:
             os.eventfd_write(peer._event, 1)
         peer._frames.append(b"".join(parts))
+
+    def __repr__(self) -> str:
+        return f"<MemoryDevice{described(self)}>"
 
     def close(self) -> None:
         if self._event >= 0:

@@ -15,7 +15,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 
-from tunsmith.device.base import ALL_OFFLOADS, FRAME_ROOM, Buffer
+from tunsmith.device.base import ALL_OFFLOADS, FRAME_ROOM, Buffer, described
 from tunsmith.device.packets import bare
 from tunsmith.wire.packet_info import NONE, PacketInfo
 from tunsmith.wire.vnet import PLAIN, VNET_HDR_LEN
@@ -106,6 +106,9 @@ class ObjectDevice:
         if self._event >= 0:
             os.close(self._event)
             self._event = -1
+
+    def __repr__(self) -> str:
+        return f"<ObjectDevice to {self._send!r}{described(self)}>"
 
     def _quieten(self) -> None:
         """Nothing is waiting. Another thread may deliver meanwhile: then its word counts."""

@@ -14,7 +14,7 @@ import os
 import select
 from struct import Struct
 
-from tunsmith.device.base import ALL_OFFLOADS, FRAME_ROOM, Buffer
+from tunsmith.device.base import ALL_OFFLOADS, FRAME_ROOM, Buffer, described
 from tunsmith.device.packets import bare
 from tunsmith.wire.packet_info import NONE, PacketInfo
 from tunsmith.wire.vnet import PLAIN, VNET_HDR_LEN
@@ -103,6 +103,9 @@ class StreamDevice:
             for fd in (self._more, self._reader, self._writer):
                 os.close(fd)
             self._reader = self._writer = -1
+
+    def __repr__(self) -> str:
+        return f"<StreamDevice{described(self)}>"
 
     # --- reading ---
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from tunsmith.device.base import Buffer
+from tunsmith.device.base import Buffer, described
 
 
 class TunDevice:
@@ -40,6 +40,9 @@ class TunDevice:
             os.writev(self._fd, parts)
         except OSError:  # full, down for the moment, or gone
             self.lost += 1
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}{' ' if self.name else ''}{self.name}{described(self)}>"
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -228,6 +228,14 @@ def _packed_name(name: str) -> bytes:
     return packed
 
 
+def _exists(name: str) -> bool:
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        return False
+    return True
+
+
 def _mtu(name: str) -> int:
     """The MTU of interface `name`; the usual one where it is in another network namespace."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -265,10 +273,16 @@ def _why_no_tun(error: OSError) -> str:
 
 def _why_not_attached(error: OSError, name: str, kind: int) -> str:
     word = "TAP" if kind & IFF_TAP else "TUN"
+    mode = word.lower()
+    if error.errno == errno.EPERM and _exists(name):
+        return (
+            f"cannot open the {word} interface {name}: it was made for another user; choose another name, or as root: "
+            f"`ip tuntap del dev {name} mode {mode} && ip tuntap add dev {name} mode {mode} user {os.geteuid()}`"
+        )
     if error.errno == errno.EPERM:
         return (
             f"cannot open the {word} interface {name}: it was not made for this user, who may make none; as root: "
-            f"`ip tuntap add dev {name} mode {word.lower()} user {os.geteuid()}`"
+            f"`ip tuntap add dev {name} mode {mode} user {os.geteuid()}`"
         )
     if error.errno == errno.EBUSY:
         return f"cannot open the {word} interface {name}: another program uses it; end that, or choose another name"

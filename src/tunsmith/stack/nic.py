@@ -116,9 +116,25 @@ class Nic:
 
 def _checked_interface(address: str | IPv4Interface | IPv6Interface) -> IPv4Interface | IPv6Interface:
     try:
-        return ip_interface(address)
+        interface = ip_interface(address)
     except ValueError as error:
         raise UsageError(f"{address!r} is no address of an interface: {error}") from error
+    check_host(interface, str(address))
+    return interface
+
+
+def check_host(interface: IPv4Interface | IPv6Interface, said: str) -> None:
+    """Raises UsageError, about what was `said`, where the address is that of the network or of everybody on it."""
+    network = interface.network
+    if network.prefixlen > network.max_prefixlen - 2:
+        return  # two hosts and no more (RFC 3021, RFC 6164), or one
+    if interface.ip == network.network_address:
+        what = "the network itself"
+    elif interface.version == 4 and interface.ip == network.broadcast_address:
+        what = "everybody"
+    else:
+        return
+    raise UsageError(f"{said}: in {network} that is {what}; take the address of a host, like {network[2]}")
 
 
 def _checked_mac(mac: str | bytes | None, ethernet: bool) -> bytes | None:

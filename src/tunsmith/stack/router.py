@@ -18,8 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from errno import ENETUNREACH, ENODEV
 from functools import partial
 
+from tunsmith.errors import LocalError
 from tunsmith.stack.addresses import Standing
 from tunsmith.stack.config import StackConfig
 from tunsmith.stack.ethernet import Deliver, Station
@@ -73,6 +75,7 @@ class Router:
         self._loopback = Loopback(self.stack, clock)
         self._ways = Ways(self._loopback)
         self._usable, self._known_ways = self._ways.usable, self._ways.known
+        self._reaches_ourselves = False
         self._forwarder = Forwarder(self)
         if self._direct is None:
             self.stack.route_mtu = self._route_mtu
@@ -144,10 +147,25 @@ class Router:
         """Whether no address is being probed for any longer."""
         return not any(nic.station is not None and nic.station.addresses.tentative for nic in self.nics)
 
-    def add_route(self, network: str, nic: Nic, *, gateway: str | None = None, metric: int = 0) -> Route:
+    def add_route(
+        self, network: str, nic: Nic | None = None, *, gateway: str | None = None, metric: int = 0
+    ) -> Route:
         """Send packets to `network` ("0.0.0.0/0", say) out of `nic`, to `gateway` or straight to their destination.
-        Raises UsageError for what is no route."""
-        route = parse_route(network, nic, gateway, metric)
+        Without `nic` it is the one that `gateway` is on, or the first. Raises UsageError for what is no route,
+        LocalError ENETUNREACH for a gateway that is not on the network of a NIC, ENODEV for a NIC of another stack."""
+        route = parse_route(network, nic or self.nics[0], gateway, metric)
+        if route.nic not in self.nics:
+            raise LocalError(ENODEV, f"no route by {route.nic}: it is none of this stack's")
+        if route.gateway is not None:
+            on = self._ways.nic_of(route.gateway, nic)
+            if on is None:
+                where = "no NIC is" if nic is None else f"{nic} is not"
+                raise LocalError(
+                    ENETUNREACH,
+                    f"no route to {network} via {gateway}: {where} on a network with that address; "
+                    f"give the NIC an address there, or first add the route to {gateway} itself",
+                )
+            route = replace(route, nic=on)
         self._ways.add(route)
         return route
 
@@ -163,14 +181,14 @@ class Router:
         return self._ways.routes
 
     def source_for(self, destination: bytes) -> bytes | None:
-        """Which of our addresses to speak to `destination` from; None where there is none, or no way: on a
-        device that is joined directly there is none to ourselves."""
+        """Which of our addresses to speak to `destination` from; None where there is none, or no way. To one of ours
+        on a device that is joined directly there is one after `reach_ourselves`."""
         way = self.way(destination)
         if way is None:
             return None
         nic, next_hop = way
         if not isinstance(nic, Nic):
-            return None if self._direct else destination  # to ourselves
+            return destination  # to ourselves
         return nic.source_for(next_hop) or self.any_address(IPV4 if len(destination) == 4 else IPV6)
 
     def any_address(self, family: IpFamily) -> bytes | None:
@@ -222,17 +240,32 @@ class Router:
 
     # --- packets out ---
 
+    def reach_ourselves(self) -> None:
+        """From now on what is sent to an address of ours comes back. It always does where ways are looked up; a
+        device that is joined directly pays for the look only once somebody wants that. Idempotent."""
+        stack = self.stack
+        if self._direct is None or self._reaches_ourselves:
+            return
+        self._reaches_ourselves = True
+        to_device, usable, loopback = stack.emit, self._usable, self._loopback
+
+        def emit(parts: Parts) -> None:
+            parts, destination = _addressed(parts)
+            if destination in usable:
+                loopback.send(destination, parts)
+            else:
+                to_device(parts)
+
+        stack.emit = emit
+
     def emit(self, parts: Parts) -> None:
         """One frame of the stack."""
-        first = parts[0]
-        if len(first) == VNET_HDR_LEN:
-            first = b"".join(parts[:2])
-            parts = (first, *parts[2:])
-        four = first[VNET_HDR_LEN] >> 4 == 4
-        destination = bytes(first[26:30] if four else first[34:50])
+        parts, destination = _addressed(parts)
         way = self._known_ways.get(destination)
         if way is None:
-            way = self._ways.find_from(bytes(first[22:26] if four else first[18:34]), destination)
+            first = parts[0]
+            source = bytes(first[22:26] if len(destination) == 4 else first[18:34])
+            way = self._ways.find_from(source, destination)
             if way is None:
                 self.stack.drops["no_route"] += 1
                 self._fail(b"".join(parts), IcmpError.NETWORK)
@@ -255,3 +288,12 @@ class Router:
         header = parse_ip(packet)
         answer = build_error(header.family, header.destination, header.source, error, packet)
         self._loopback.send(header.source, (PLAIN + answer,))
+
+
+def _addressed(parts: Parts) -> tuple[Parts, bytes]:
+    """A frame of the stack with its IP header in the first part, and where it is to go."""
+    first = parts[0]
+    if len(first) == VNET_HDR_LEN:
+        first = b"".join(parts[:2])
+        parts = (first, *parts[2:])
+    return parts, bytes(first[26:30] if first[VNET_HDR_LEN] >> 4 == 4 else first[34:50])

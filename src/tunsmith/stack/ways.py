@@ -6,10 +6,11 @@ link-local addresses, has a way of its own with each source.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Protocol
 
 from tunsmith.stack.output import Parts
-from tunsmith.stack.routes import Route, RouteTable
+from tunsmith.stack.routes import LAST_METRIC, Route, RouteTable
 from tunsmith.wire.ip import IpFamily
 
 if TYPE_CHECKING:
@@ -55,6 +56,15 @@ class Ways:
         """Forget one. Raises KeyError for a route that is not known."""
         self.routes.remove(route)
         self.known.clear()
+
+    def nic_of(self, gateway: bytes, nic: Nic | None) -> Nic | None:
+        """Which NIC reaches `gateway` without another gateway; where `nic` is given, that one if it does."""
+        address = ip_address(gateway)
+        for route in self.routes:
+            wanted = route.nic is nic if nic is not None else route.metric < LAST_METRIC
+            if wanted and route.gateway is None and address in route.network:
+                return route.nic
+        return None
 
     def any_address(self, family: IpFamily) -> bytes | None:
         """Some address of ours, of a wide scope where there is one."""

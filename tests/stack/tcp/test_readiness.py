@@ -25,6 +25,11 @@ def test_a_connection_is_readable_by_text_by_the_end_and_by_an_error() -> None:
     assert (connection.readable, connection.error) == (True, errno.EPIPE)
 
 
+def test_a_connection_says_who_and_in_which_state() -> None:
+    connection = peer().establish()
+    assert repr(connection) == "<Connection 10.0.0.2 port 80 to 10.0.0.1 port 40000, ESTABLISHED>"
+
+
 def test_reading_a_connection_that_has_failed_gives_the_text_and_then_the_error() -> None:
     other = peer()
     connection = other.establish()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from tunsmith.stack.tcp.arriving import Arriving
 from tunsmith.stack.tcp.state import OPENING, State
 
@@ -85,6 +87,11 @@ class Readiness(Arriving):
     def unsent_bytes(self) -> int:
         """Bytes given to `send` that have not left yet, or are about to leave again after a timeout."""
         return self.sender.queued
+
+    def __repr__(self) -> str:
+        (here, port), (there, peer_port) = self.destination, self.source
+        ends = f"{ip_address(here)} port {port} to {ip_address(there)} port {peer_port}"
+        return f"<Connection {ends}, {self.state.value}>"
 
 
 def discard(connection: Readiness, data: memoryview) -> int:
