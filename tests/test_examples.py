@@ -81,6 +81,10 @@ def test_service_over_a_bad_link_gets_it_all() -> None:
     assert _example("service_over_a_bad_link.py", "0.03", "5").startswith("all 300000 bytes arrived")
 
 
+def test_link_over_websocket_carries_megabytes() -> None:
+    assert _example("link_over_websocket.py") == "five megabytes went there and back: True\n"
+
+
 def test_own_congestion_control_is_used() -> None:
     lines = _example("own_congestion_control.py").splitlines()
     assert len(lines) == 3
