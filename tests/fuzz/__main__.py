@@ -76,7 +76,7 @@ def main(name: str, seconds: int) -> int:
             (found / str(number)).write_bytes(data)
         limits = [f"-max_total_time={seconds}", "-print_final_stats=1", "-timeout=10"]
         done = subprocess.run([launcher, *usual, *limits, found], check=False)
-        print(f"{Tally(packets).number:,} packets to Stack.receive")
+        print(f"{Tally(packets).number:,} packets to Stack.receive", flush=True)
         subprocess.run([launcher, *usual, "-merge=1", kept, found], check=True)
         save(name, [path.read_bytes() for path in kept.iterdir()])
     return done.returncode

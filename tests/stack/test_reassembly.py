@@ -220,3 +220,14 @@ def test_what_is_kept_is_a_copy_of_a_reused_buffer() -> None:
     reassembler.add(KEY, memoryview(buffer)[:4], 0, True, memoryview(buffer)[4:], 0.0)
     buffer[:] = bytes(12)
     assert reassembler.add(KEY, V4, 8, False, b"!", 0.0) == (b"\x45ead", b"firstone!")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize(("plain", "at"), [(V4, 0), (V6, 4)], ids=["v4", "v6"])
+def test_a_mark_on_any_fragment_is_on_the_datagram__rfc3168_5_3(plain: bytes, at: int, first: int) -> None:
+    capable = plain[:1] + bytes((2 << at,)) + plain[2:]
+    congested = plain[:1] + bytes((3 << at,)) + plain[2:]
+    headers = [congested, capable] if first else [capable, congested]
+    reassembler, _ = make()
+    assert reassembler.add(KEY, headers[0], 0, True, bytes(8), 0.0) is None
+    assert reassembler.add(KEY, headers[1], 8, False, bytes(8), 0.0) == (congested, bytes(16))

@@ -136,8 +136,8 @@ class Input:
             )
             if whole is None:
                 return
-            payload = memoryview(whole[1])
-            self._pass_on(header, header.protocol, payload, PLAIN, now)
+            header.traffic_class = whole[0][1]
+            self._pass_on(header, header.protocol, memoryview(whole[1]), PLAIN, now)
             return
         self._pass_on(header, header.protocol, payload, bytes(frame[:VNET_HDR_LEN]), now)
 
@@ -150,6 +150,7 @@ class Input:
             whole = self._reassemble(key, packet[:at], chain.fragment, packet[at:], now)
             if whole is None:
                 return
+            header.traffic_class = (whole[0][0] & 15) << 4 | whole[0][1] >> 4
             self._receive_reassembled(header, memoryview(b"".join(whole)), len(whole[0]), now)
             return
         self._pass_on(header, chain.protocol, packet[chain.offset :], vnet, now, chain.named_at)
@@ -197,7 +198,14 @@ class Input:
         """A whole payload: TCP and UDP go back to the fast path behind a plain header."""
         family = header.family
         if protocol in (TCP, UDP):
-            plain = family.header(header.source, header.destination, protocol, len(payload), ttl=header.ttl)
+            plain = family.header(
+                header.source,
+                header.destination,
+                protocol,
+                len(payload),
+                traffic_class=header.traffic_class,
+                ttl=header.ttl,
+            )
             self.stack.receive(plain + bytes(payload), now, vnet=vnet)
         elif protocol == family.icmp:
             self._receive_icmp(header, payload, now)

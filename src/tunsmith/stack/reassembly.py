@@ -19,6 +19,8 @@ from tunsmith.wire.checksum import Buffer
 
 LARGEST = 65535
 """The most that the length fields of either version can say."""
+CONGESTION_EXPERIENCED = 3
+"""ECN field of a packet that a router has marked, RFC 3168 §5."""
 FRAGMENT_COST = 160
 """Bytes charged for a fragment besides its payload: two objects and their places in two lists."""
 
@@ -60,7 +62,7 @@ class Reassembler:
         self, key: bytes, header: Buffer, offset: int, more: bool, payload: Buffer, now: float
     ) -> tuple[bytes, bytes] | None:
         """Take one fragment; return the header of the first and the whole payload when it was the last
-        one missing.
+        one missing. If a router has marked one of them, that header is marked (RFC 3168 §5.3).
 
         `key` is what fragments of one datagram share: addresses, identification, and for IPv4 the
         protocol. `header` is everything before the payload as it was received, so for IPv6 its last
@@ -117,7 +119,8 @@ class Reassembler:
         if datagram.end > _room(datagram.header):
             self._drops["fragment_oversize"] += 1
             return None
-        return datagram.header, b"".join(datagram.pieces)
+        header = _marked(datagram.header) if datagram.marked else datagram.header
+        return header, b"".join(datagram.pieces)
 
     def _make_room(self) -> None:
         while self._used > self._max_bytes or len(self._datagrams) > self._max_datagrams:
@@ -132,13 +135,13 @@ class Reassembler:
 
 class _Datagram:
     """One datagram under way: `pieces` at `starts`, sorted and disjoint; `end` is known (not -1) once the
-    last fragment was seen."""
+    last fragment was seen. `marked`: a fragment has met congestion."""
 
-    __slots__ = ("condemned", "cost", "deadline", "end", "filled", "header", "pieces", "starts")
+    __slots__ = ("condemned", "cost", "deadline", "end", "filled", "header", "marked", "pieces", "starts")
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
-        self.condemned = False
+        self.condemned = self.marked = False
         self.starts: list[int] = []
         self.pieces: list[bytes] = []
         self.header = b""
@@ -171,6 +174,8 @@ class _Datagram:
         pieces.insert(at, bytes(payload))
         self.filled += len(payload)
         self.cost += len(payload) + FRAGMENT_COST
+        if header[1] >> _ecn_at(header) & CONGESTION_EXPERIENCED == CONGESTION_EXPERIENCED:
+            self.marked = True
         if offset == 0:
             self.header = bytes(header)
             self.cost += len(header)
@@ -182,6 +187,16 @@ class _Datagram:
         self.condemned = True
         self.starts, self.pieces, self.header = [], [], b""
         self.cost = FRAGMENT_COST
+
+
+def _ecn_at(header: Buffer) -> int:
+    """How far the ECN field is from the right end of the second byte."""
+    return 0 if header[0] >> 4 == 4 else 4
+
+
+def _marked(header: bytes) -> bytes:
+    """The same, with the mark of a router; the checksum of IPv4 is as before."""
+    return header[:1] + bytes((header[1] | CONGESTION_EXPERIENCED << _ecn_at(header),)) + header[2:]
 
 
 def _room(header: Buffer) -> int:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.stack.packets import FAMILIES, name
+from tests.stack.packets import FAMILIES, name, with_ipv4_options
 from tests.stack.tcp.peer import Peer, Segment, peer
 from tunsmith.stack.config import StackConfig
 from tunsmith.stack.events import FlowRequested
 from tunsmith.stack.tcp.policy import Options
-from tunsmith.wire.ip import IpFamily
+from tunsmith.wire.ip import IPV4, IpFamily
 from tunsmith.wire.tcp import TcpOptions
 
 MSS = 1460
@@ -235,3 +235,57 @@ def test_a_loss_while_the_window_shrinks_is_repaired_without_a_second_reduction(
         sent = other.send(".", 1, ack=1 + MSS)
     assert brief(sent) == [(".", 1 + MSS, MSS, NOT_ECT)]
     assert other.connection.sender.cc.ssthresh == 5 * MSS
+
+
+# --- marks off the fast path ---
+
+
+def cut_in_two(whole: bytes, family: IpFamily, ecn: tuple[int, int]) -> list[bytes]:
+    """A packet without ECN as two fragments, which meet routers of their own."""
+    n = family.header_length
+    ends, protocol = ((12, 16), 9) if family is IPV4 else ((8, 24), 6)
+    source, destination = (whole[at : at + family.address_length] for at in ends)
+    payload = whole[n:]
+    pieces = []
+    for at, piece, mark in ((0, payload[:24], ecn[0]), (24, payload[24:], ecn[1])):
+        more = not at
+        if family is IPV4:
+            field = at // 8 | (0x2000 if more else 0)
+            head = family.header(source, destination, 6, len(piece), traffic_class=mark, fragment=field)
+        else:
+            head = family.header(source, destination, 44, 8 + len(piece), traffic_class=mark)
+            head += bytes((whole[protocol], 0)) + (at | more).to_bytes(2, "big") + bytes(4)
+        pieces.append(head + piece)
+    return pieces
+
+
+@both
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize(("ecn", "echo"), [((ECT0, ECT0), ""), ((CE, ECT0), "E"), ((ECT0, CE), "E")])
+def test_a_mark_on_one_fragment_is_one_on_all__rfc3168_5_3(
+    family: IpFamily, ecn: tuple[int, int], echo: str, backwards: bool
+) -> None:
+    other = marked(family=family)
+    pieces = cut_in_two(other.packet(".", 1, b"some text"), family, ecn)
+    for piece in pieces[::-1] if backwards else pieces:
+        other.stack.receive(piece, other.now)
+    assert other.read() == b"some text"
+    (ack,) = other.wait(0.05)
+    assert ack.flags == "." + echo
+
+
+@both
+def test_a_mark_beside_options_is_seen__rfc3168_6_1_3(family: IpFamily) -> None:
+    other = marked(family=family)
+    whole = other.packet(".", 1, b"some text", ecn=CE)
+    if family is IPV4:
+        whole = with_ipv4_options(whole, b"\1\1\1\0")
+    else:  # destination options, all of it padding
+        head = bytearray(whole[:40])
+        head[4:6] = (len(whole) - 32).to_bytes(2, "big")
+        head[6] = 60
+        whole = bytes(head) + bytes((6, 0, 1, 4, 0, 0, 0, 0)) + whole[40:]
+    other.stack.receive(whole, other.now)
+    assert other.read() == b"some text"
+    (ack,) = other.wait(0.05)
+    assert ack.flags == ".E"
