@@ -23,7 +23,7 @@ class Stubborn:
         self.cwnd = initial_window
         self.ssthresh = UNLIMITED
 
-    def on_ack(self, acked: int, rtt: float, now: float) -> None:
+    def on_ack(self, acked: int, rtt: float, latest: float, now: float) -> None:
         self.cwnd += acked if self.cwnd < self.ssthresh else self.mss * acked // self.cwnd
 
     def on_congestion(self, flight: int, now: float) -> None:

@@ -19,7 +19,7 @@ def grow(cc: Congestion, seconds: float, rtt: float = RTT, now: float = 0.0) -> 
     for round_trip in range(round(seconds / rtt)):
         window = cc.cwnd // MSS
         for number in range(window):
-            cc.on_ack(MSS, rtt, now + rtt * (round_trip + number / window))
+            cc.on_ack(MSS, rtt, rtt, now + rtt * (round_trip + number / window))
 
 
 @pytest.mark.parametrize("algorithm", [Reno, Cubic])
@@ -82,8 +82,8 @@ def test_cubic_is_back_where_it_was_after_k_seconds__rfc9438_4_2() -> None:
 
 def test_cubic_does_not_grow_by_more_than_half_a_window_a_round_trip__rfc9438_4_4() -> None:
     cc = reduced(10)
-    cc.on_ack(MSS, RTT, 0.0)
-    cc.on_ack(cc.cwnd, 1000.0, 1.0)
+    cc.on_ack(MSS, RTT, RTT, 0.0)
+    cc.on_ack(cc.cwnd, 1000.0, 1000.0, 1.0)
     assert cc.cwnd <= 1.5 * 8 * MSS
 
 
@@ -110,7 +110,7 @@ def test_time_without_use_does_not_open_the_window__rfc9438_5_8() -> None:
     cc = reduced()
     grow(cc, 1.0)
     window = cc.cwnd
-    cc.on_ack(MSS, RTT, 1000.0)
+    cc.on_ack(MSS, RTT, RTT, 1000.0)
     assert cc.cwnd - window < MSS
 
 

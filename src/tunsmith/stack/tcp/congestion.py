@@ -19,8 +19,9 @@ class Congestion(Protocol):
     cwnd: int
     ssthresh: int
 
-    def on_ack(self, acked: int, rtt: float, now: float) -> None:
-        """`acked` bytes were delivered, outside fast recovery and with the window in use. `rtt` is smoothed."""
+    def on_ack(self, acked: int, rtt: float, latest: float, now: float) -> None:
+        """`acked` bytes were delivered, outside fast recovery and with the window in use. `rtt` is smoothed; `latest`
+        is what this ACK has measured, if it has."""
 
     def on_congestion(self, flight: int, now: float) -> None:
         """A loss or a congestion mark, once a round trip, with `flight` bytes sent and not acknowledged: set

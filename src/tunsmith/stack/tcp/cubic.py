@@ -1,12 +1,13 @@
 """CUBIC, RFC 9438: the window as a cubic function of the time since the last reduction.
 
 It rises fast to where the last loss was, lingers there, then looks for more, whatever the round trip time.
-Where Reno would have more by now, its window is followed (§4.3).
+Where Reno would have more by now, its window is followed (§4.3). The first slow start ends by HyStart++ (hystart.py).
 """
 
 from __future__ import annotations
 
 from tunsmith.stack.tcp.congestion import UNLIMITED
+from tunsmith.stack.tcp.hystart import HyStart
 
 C = 0.4
 """Segments per second³, §5."""
@@ -21,6 +22,7 @@ class Cubic:
 
     __slots__ = (
         "_epoch_start",
+        "_hystart",
         "_k",
         "_updated",
         "_w_est",
@@ -43,11 +45,15 @@ class Cubic:
         self._epoch_start: float | None = None
         """When this stage of congestion avoidance began."""
         self._updated = 0.0
+        self._hystart: HyStart | None = None
 
-    def on_ack(self, acked: int, rtt: float, now: float) -> None:
+    def on_ack(self, acked: int, rtt: float, latest: float, now: float) -> None:
         cwnd = self.cwnd
         if cwnd < self.ssthresh:
-            self.cwnd = cwnd + acked
+            if self.ssthresh == UNLIMITED:
+                self._start(acked, latest)
+            else:
+                self.cwnd = cwnd + acked
             return
         if self._epoch_start is None:
             self._epoch_start = now
@@ -62,6 +68,14 @@ class Cubic:
         alpha = ALPHA if self._w_est < self.cwnd_prior else 1.0
         self._w_est += alpha * self.mss * acked / cwnd
         self.cwnd = int(max(cwnd + (target - cwnd) * acked / cwnd, self._w_est))
+
+    def _start(self, acked: int, rtt: float) -> None:
+        """The first slow start, §4.10."""
+        if self._hystart is None:
+            self._hystart = HyStart(self.cwnd)
+        self.cwnd += self._hystart.growth(acked, rtt, self.cwnd)
+        if self._hystart.is_over:
+            self.ssthresh = self.cwnd
 
     def on_congestion(self, flight: int, now: float) -> None:
         cwnd = self.cwnd

@@ -137,7 +137,8 @@ class Recovery:
                 arrived = advance
             elif not sender.sack_ok:
                 arrived = min(arrived, sender.mss)  # RFC 3465 §2.3: it covers what had arrived long before
-            cc.on_ack(arrived, sender.rtt.srtt or 0.0, now)
+            rtt = sender.rtt.srtt or 0.0
+            cc.on_ack(arrived, rtt, rtt, now)
         self._leave(advance, now)
 
     def begin(self) -> None:

@@ -15,7 +15,7 @@ class Reno:
         self.cwnd = initial_window
         self.ssthresh = UNLIMITED
 
-    def on_ack(self, acked: int, rtt: float, now: float) -> None:
+    def on_ack(self, acked: int, rtt: float, latest: float, now: float) -> None:
         if self.cwnd < self.ssthresh:
             self.cwnd += acked
         else:

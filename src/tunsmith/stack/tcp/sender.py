@@ -268,7 +268,9 @@ class Sender:
             rtt.on_sample(now - covered.sent_at)
         self.timeouts = self.probes = 0
         if filled:
-            self.cc.on_ack(acked, rtt.srtt or 0.0, now)
+            smoothed = rtt.srtt or 0.0
+            latest = smoothed if covered is None else now - covered.sent_at
+            self.cc.on_ack(acked, smoothed, latest, now)
         if inflight:
             self.timers[RETRANSMIT] = now + rtt.wait  # RFC 6298 (5.3)
             first = inflight[0]
