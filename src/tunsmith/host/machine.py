@@ -108,7 +108,7 @@ class Machine:
             case AddRoute(route):
                 routes.add_route(netlink, route, _index)
             case DeleteRoute(route):
-                routes.delete_route(netlink, route, _index)
+                routes.delete_route(netlink, route, _name, _index)
             case ReplaceRoute(_, new):
                 routes.replace_route(netlink, new, _index)
             case AddRule(rule):

@@ -1,8 +1,7 @@
 """The firewall marks that the rules of this machine use, read out of the text of its rule sets.
 
-nft writes `meta mark & 0x0000ff00 == 0x00000100` and `ct mark set meta mark`; the older iptables, whose rules nft
-does not see, writes `--mark 0x100/0xff00`. Only numbers beside the word count: a mark that comes out of a map has
-them in its elements.
+nft writes `meta mark & 0x0000ff00 == 0x00000100` and `meta mark set ct mark & 0xffff00ff | 0x00000100`, always with
+eight digits; the older iptables, whose rules nft does not see, writes `--mark 0x100/0xff00`.
 """
 
 from __future__ import annotations
@@ -12,13 +11,14 @@ import shutil
 import subprocess
 
 FULL = 0xFFFFFFFF
-_NUMBER = r"(0x[0-9a-fA-F]+|\d+)"
-_NFT = re.compile(
-    rf"\bmark (?:set )?(?:(?:meta|ct) mark )?(?:& {_NUMBER} )?(?:[=!|^]=? )?(?:{_NUMBER}|\{{ ([^}}]*) \}})"
-)
-_NFT_SET = re.compile(r"type [^;\n]*\bmark\b.*?elements = \{ ([^}]*) \}", re.DOTALL)
-_IPTABLES = re.compile(rf"--(?:set-)?x?mark {_NUMBER}(?:/{_NUMBER})?")
-_ELEMENT = re.compile(rf"(?<![\w.]){_NUMBER}(?![\w.])")
+_N = "(0x[0-9a-f]{8})"
+_COMPARED = re.compile(rf"\bmark (?:& {_N} )?(?:[=!<>]=? )?{_N}(?:-{_N})?")
+_WRITTEN = re.compile(rf"\bmark set {_N}")
+_AMENDED = re.compile(rf"\bmark set (?:meta|ct) mark(?: & {_N})?(?: [|^] {_N})?")
+_LISTED = re.compile(r"\bmark (?:set [^{\n]*|vmap |[=!]= )?\{ ([^}]*) \}")
+_SET = re.compile(r"type [^;\n]*\bmark\b[^}]*?elements = \{ ([^}]*) \}")
+_ELEMENT = re.compile(_N)
+_IPTABLES = re.compile(r"--(?:set-)?x?mark (0x[0-9a-f]+|\d+)(?:/(0x[0-9a-f]+|\d+))?")
 _LEGACY = (
     ("/proc/net/ip_tables_names", "iptables-legacy-save"),
     ("/proc/net/ip6_tables_names", "ip6tables-legacy-save"),
@@ -36,15 +36,18 @@ def used_marks(ruleset: str) -> frozenset[tuple[int, int]]:
 
 
 def marks_in_nft(ruleset: str) -> frozenset[tuple[int, int]]:
-    """The marks in what `nft list ruleset` says."""
+    """The marks in what `nft list ruleset` says. A rule that writes some bits uses those: & 0xffff00ff | 0x1500 is
+    0x1500 in 0xff00."""
     found = set()
-    for mask, value, several in _NFT.findall(ruleset):
-        bits = int(mask, 0) if mask else FULL
-        if value:
-            found.add((int(value, 0), bits))
-        found |= {(int(each, 0), bits) for each in _ELEMENT.findall(several)}
-    for elements in _NFT_SET.findall(ruleset):
-        found |= {(int(each, 0), FULL) for each in _ELEMENT.findall(elements)}
+    for mask, first, last in _COMPARED.findall(ruleset):
+        found |= {(int(value, 0), int(mask or "0xffffffff", 0)) for value in (first, last) if value}
+    found |= {(int(value, 0), FULL) for value in _WRITTEN.findall(ruleset)}
+    for kept, value in _AMENDED.findall(ruleset):
+        bits, kept_bits = int(value or "0", 0), int(kept or "0xffffffff", 0)
+        if written := ~kept_bits & FULL | bits:
+            found.add((bits, written))
+    for elements in _LISTED.findall(ruleset) + _SET.findall(ruleset):
+        found |= {(int(value, 0), FULL) for value in _ELEMENT.findall(elements)}
     return frozenset(found)
 
 

@@ -41,16 +41,16 @@ def read_links(netlink: Netlink) -> list[Link]:
     """Every interface of the namespace."""
     request = _INFO.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + number(_EXT_MASK, _SKIP_STATISTICS)
     messages = netlink.dump(GET, request)
-    parsed = [(_INFO.unpack_from(message), attributes(message, _INFO.size)) for message in messages]
-    names = {info[2]: as_text(found.get(_IFNAME)) for info, found in parsed}
-    return [_link(info[2], info[3], found, names) for info, found in parsed]
+    parsed = [parse(message) for message in messages]
+    names = {index: as_text(found.get(_IFNAME)) for index, _, found in parsed}
+    return [_link(index, flags, found, names) for index, flags, found in parsed]
 
 
 def read_tun(netlink: Netlink, name: str) -> Tun | None:
     """What is special about the TUN or TAP interface `name`; None where it is no such thing. Raises OSError where
     there is none of that name."""
     message = netlink.ask(GET, _INFO.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + text(_IFNAME, name))
-    kind, data = _kind(attributes(message, _INFO.size))
+    kind, data = _kind(parse(message)[2])
     if kind != "tun":
         return None
     found = attributes(data)
@@ -80,10 +80,10 @@ def delete_link(netlink: Netlink, index: int) -> None:
     netlink.change(DELETE, 0, _INFO.pack(socket.AF_UNSPEC, 0, index, 0, 0))
 
 
-def read_link(message: bytes) -> Link:
-    """One interface, as an event tells it; the master's name is not told."""
+def parse(message: bytes) -> tuple[int, int, dict[int, bytes]]:
+    """Index, flags and attributes (IFLA_*) of the interface that `message` tells."""
     _, _, index, flags, _ = _INFO.unpack_from(message)
-    return _link(index, flags, attributes(message, _INFO.size), {})
+    return index, flags, attributes(message, _INFO.size)
 
 
 def _link(index: int, flags: int, found: dict[int, bytes], names: dict[int, str]) -> Link:

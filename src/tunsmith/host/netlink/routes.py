@@ -11,6 +11,7 @@ in them from ours is not taken for ours.
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections import Counter
@@ -175,8 +176,21 @@ def replace_route(netlink: Netlink, route: Route, index_of: Indexes) -> None:
     netlink.change(NEW, REPLACE, pack_route(route, index_of))
 
 
-def delete_route(netlink: Netlink, route: Route, index_of: Indexes) -> None:
-    """Delete the route that is `route`; ESRCH where there is none."""
+def delete_route(netlink: Netlink, route: Route, name_of: Names, index_of: Indexes) -> None:
+    """Delete the route that is equal to `route` in everything; ESRCH where there is none.
+
+    The kernel deletes the first that has what a request says, and does not compare what it does not say (a source,
+    metrics). Where that would be another: EBUSY, and nothing is deleted."""
+    route = settled(route)
+    key = (route.metric, route.tos, route.device, route.gateway)
+    like = read_like(netlink, route, name_of)
+    alike = [each for each in like if (each.metric, each.tos, each.device, each.gateway) == key]
+    if route not in alike:
+        raise OSError(errno.ESRCH, "there is no such route")
+    if alike[0] != route:
+        raise OSError(
+            errno.EBUSY, "another route of the same prefix stands before it, and would be deleted instead"
+        )
     netlink.change(DELETE, 0, pack_route(route, index_of))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from ipaddress import ip_network
@@ -21,6 +22,12 @@ _ALL_BITS = b"\xff\xff"
 """Linux 6.15 tells how much of a port is compared."""
 _INVERT = 0x2
 _UNTOLD_NONE = 0xFFFFFFFF
+
+_COMPARED = (
+    *("table", "fwmark", "fwmask", "iif", "oif", "source", "destination"),
+    *("ip_protocol", "ports", "suppress_prefixlength", "protocol"),
+)
+_UNSAID = (0, "", None, (0, 0), -1)
 
 _ACTIONS = {1: "lookup", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 _CODES = {word: code for code, word in _ACTIONS.items()}
@@ -73,9 +80,26 @@ def add_rule(netlink: Netlink, rule: Rule) -> None:
 
 
 def delete_rule(netlink: Netlink, rule: Rule) -> None:
-    """Delete the first rule that has all that `rule` says. What `rule` does not say the kernel does not compare:
-    look first."""
+    """Delete the rule that is equal to `rule` in everything; ESRCH where there is none.
+
+    The kernel deletes the first that has what a request says, and does not compare what it does not say. Where
+    that would be another: EBUSY, and nothing is deleted."""
+    alike = [each for each in read_rules(netlink) if _has_all_of(rule, each)]
+    if rule not in alike:
+        raise OSError(errno.ESRCH, "there is no such rule")
+    if alike[0] != rule:
+        raise OSError(
+            errno.EBUSY, "another rule of the same priority stands before it, and would be deleted instead"
+        )
     netlink.change(DELETE, 0, pack_rule(rule))
+
+
+def _has_all_of(rule: Rule, other: Rule) -> bool:
+    """Whether the kernel would take `other` for `rule` when it is told to delete that."""
+    if (rule.version, rule.priority, rule.action) != (other.version, other.priority, other.action):
+        return False
+    said = ((getattr(rule, name), getattr(other, name)) for name in _COMPARED)
+    return all(mine in _UNSAID or mine == its for mine, its in said)
 
 
 def pack_rule(rule: Rule) -> bytes:
