@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from tests.host.private_network import Network
+from tunsmith.host import nft
 from tunsmith.host.marks import FULL, marks_in_iptables, used_marks
 
 RULES = {
@@ -40,19 +41,19 @@ def test_every_way_to_say_a_mark_in_nft_is_found(
     sets = SETS if "@" in rule else ""
     text = f"table inet t {{\n{sets} chain c {{ type filter hook output priority mangle\n{rule}\n}}\n}}\n"
     subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True)
-    assert used_marks() == marks
+    assert used_marks(nft.ruleset()) == marks
 
 
 @pytest.mark.netns
 def test_marks_of_a_map_are_found(network: Network) -> None:
     text = "table ip t {\nmap lots { type ipv4_addr : mark; elements = { 10.0.0.1 : 0x61 } ; }\n}\n"
     subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True)
-    assert used_marks() == {(0x61, FULL)}
+    assert used_marks(nft.ruleset()) == {(0x61, FULL)}
 
 
 @pytest.mark.netns
 def test_no_rules_no_marks(network: Network) -> None:
-    assert used_marks() == frozenset()
+    assert used_marks(nft.ruleset()) == frozenset()
 
 
 def test_marks_of_iptables() -> None:

@@ -77,6 +77,7 @@ def all_rules(draw: st.DrawFn) -> Rule:
         draw(st.integers(-1, 128)),
         draw(numbers) if action == "goto" else 0,
         draw(small),
+        source_ports=draw(st.just((0, 0)) | st.tuples(st.integers(1, 65535), st.integers(1, 65535))),
     )
 
 

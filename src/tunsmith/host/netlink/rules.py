@@ -25,7 +25,7 @@ _UNTOLD_NONE = 0xFFFFFFFF
 
 _COMPARED = (
     *("table", "fwmark", "fwmask", "iif", "oif", "source", "destination"),
-    *("ip_protocol", "ports", "suppress_prefixlength", "protocol"),
+    *("ip_protocol", "ports", "source_ports", "suppress_prefixlength", "protocol"),
 )
 _UNSAID = (0, "", None, (0, 0), -1)
 
