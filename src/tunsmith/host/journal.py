@@ -173,6 +173,10 @@ class Journal:
         """Whether there is nothing left of what it says, see `Header.is_past`."""
         return self.contents.header is not None and self.contents.header.is_past()
 
+    def descriptors(self) -> tuple[int, ...]:
+        """What holds the lock: a program that is given it does so, too."""
+        return (self._fd,) if self._fd >= 0 else ()
+
     def write(self, changes: Iterable[Change], blocks: Container[Change] = ()) -> None:
         """Have `changes` on disk, in this order, before they are made; those without an undo are left out. Those
         that are in `blocks` as well stay where we die. Raises HostError where that fails: make none of them."""

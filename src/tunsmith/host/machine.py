@@ -13,6 +13,7 @@ from types import TracebackType
 
 from tunsmith.errors import DeviceError, HostError
 from tunsmith.host import nft
+from tunsmith.host.journal import Journal
 from tunsmith.host.netlink import addresses, links, routes, rules
 from tunsmith.host.netlink.channel import Netlink
 from tunsmith.host.sysctl import read_sysctl, set_sysctl
@@ -42,10 +43,13 @@ _ADDED = (AddLink, AddAddress, AddRoute, AddRule, AddFirewall)
 class Machine:
     """The network namespace of this process. Use as a context manager, or close it."""
 
-    __slots__ = ("_netlink",)
+    __slots__ = ("_journal", "_netlink")
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal | None = None) -> None:
+        """With a `journal` that this process is in charge of, the programs that change something (nft) hold its lock
+        as well, so that whoever takes over after our death waits for the one that is about to change something."""
         self._netlink = Netlink()
+        self._journal = journal
 
     def __enter__(self) -> Machine:
         return self
@@ -118,9 +122,9 @@ class Machine:
             case SetSysctl(path, value):
                 set_sysctl(path, value)
             case AddFirewall(name, text):
-                nft.add_table(name, text)
+                nft.add_table(name, text, self._held())
             case DeleteFirewall(name):
-                nft.delete_table(name)
+                nft.delete_table(name, self._held())
 
     def _holds(self, change: Change) -> bool:
         match change:
@@ -149,9 +153,13 @@ class Machine:
                 return read_sysctl(path) == " ".join(value.split())
             case AddFirewall(name, text):
                 found = nft.table(name)
-                return found is not None and found == nft.listed(name, text)
+                # The name was free when we took it: where it cannot be told what we made, that has to do.
+                return found is not None and nft.listed(name, text) in (found, None)
             case DeleteFirewall(name):
                 return nft.table(name) is None
+
+    def _held(self) -> tuple[int, ...]:
+        return () if self._journal is None else self._journal.descriptors()
 
     def _link(self, name: str) -> Link | None:
         return next((link for link in links.read_links(self._netlink) if link.name == name), None)

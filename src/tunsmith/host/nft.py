@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 
 from tunsmith.errors import HostError
 
@@ -30,19 +31,19 @@ def tables_in(ruleset: str) -> frozenset[str]:
     return frozenset(re.findall(r"^table \w+ (\S+) \{", ruleset, re.MULTILINE))
 
 
-def add_table(name: str, text: str) -> None:
+def add_table(name: str, text: str, held: Iterable[int] = ()) -> None:
     """Add the table `name`, which `text` is the whole of. Raises HostError, also where there is one of that
-    name: it would be added to."""
+    name: it would be added to. The program, which may outlive us, holds the descriptors `held` until it is done."""
     if table(name) is not None:
         raise HostError(
             f"there is a table inet {name} in nftables already: `nft delete table inet {name}` removes it"
         )
-    _do(["nft", "-f", "-"], f"add the table inet {name}", text)
+    _do(["nft", "-f", "-"], f"add the table inet {name}", text, held)
 
 
-def delete_table(name: str) -> None:
-    """Delete the table `name` with all that is in it. Raises HostError."""
-    _do(["nft", "delete", "table", "inet", name], f"delete the table inet {name}")
+def delete_table(name: str, held: Iterable[int] = ()) -> None:
+    """Delete the table `name` with all that is in it. Raises HostError. `held` as for `add_table`."""
+    _do(["nft", "delete", "table", "inet", name], f"delete the table inet {name}", held=held)
 
 
 def table(name: str) -> str | None:
@@ -63,16 +64,16 @@ def listed(name: str, text: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def _do(command: list[str], what: str, text: str = "") -> None:
+def _do(command: list[str], what: str, text: str = "", held: Iterable[int] = ()) -> None:
     if not is_there():
         raise HostError(f"cannot {what}: {_MISSING}")
-    done = _run(command, text)
+    done = _run(command, text, held)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise HostError(f"cannot {what}: nft says {lines[0]}")
 
 
-def _run(command: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
+def _run(command: list[str], text: str = "", held: Iterable[int] = ()) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             command,
@@ -82,6 +83,7 @@ def _run(command: list[str], text: str = "") -> subprocess.CompletedProcess[str]
             errors="replace",
             timeout=_PATIENCE,
             check=False,
+            pass_fds=tuple(held),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise HostError(f"cannot run `{command[0]}`: {error}") from error
