@@ -330,6 +330,8 @@ class _Watch:
         if header is None or header.owner != self._parent:
             return
         found = restore.replay(opened, self._machine, lift)
+        if all(step.outcome is Outcome.GONE for step in found.steps):
+            return
         _say(
             f"process {header.owner.pid} on {header.tun} has ended without putting the network back: {_sum(found)}"
         )
