@@ -47,11 +47,13 @@ from tunsmith.wire.icmp import IcmpError
 if TYPE_CHECKING:
     from tunsmith.device.pcap import Capture
     from tunsmith.dial.base import Dialer
+    from tunsmith.dial.escape import Escape
     from tunsmith.dns.fakeip import FakeIpPool
     from tunsmith.dns.slots import Slots
     from tunsmith.relay.dns import Resolver
     from tunsmith.relay.dns_flow import DnsFlow
     from tunsmith.relay.icmp import PingRelay
+    from tunsmith.relay.loops import Loops
     from tunsmith.relay.publish import Publisher
     from tunsmith.stack.events import DatagramError, Echo
     from tunsmith.stack.request import FlowRequest
@@ -65,6 +67,8 @@ CAPTURE_FLUSH = 0.2
 """Seconds that a captured packet may wait to be written."""
 TIME_WAIT = 1.0
 """2 MSL on a wire inside this machine that reorders nothing."""
+LOOP = Verdict(Action.REFUSE, "loop")
+"""Of our own packets that come back."""
 
 
 class Engine:
@@ -78,6 +82,7 @@ class Engine:
         settings: Settings,
         reporter: Reporter | None = None,
         capture: Capture | None = None,
+        escape: Escape | None = None,
         clock: Callable[[], float] = time.monotonic,
         slots: Slots | None = None,
     ) -> None:
@@ -87,6 +92,7 @@ class Engine:
             device = PcapDevice(device, capture)
         self.device = device
         self.capture = capture
+        self.escape = escape
         self.dialer = dialer
         self.settings = settings
         self.clock = clock
@@ -117,12 +123,19 @@ class Engine:
         network = settings.network
         gateways = frozenset((network.gateway.compressed, network.gateway6.compressed))
         self.dns = DnsService(self.stack, self.book, gateways, self._make_resolver, self.spawn)
+        self._loops: Loops | None = None
+        if escape is not None and escape.underway is not None:
+            from tunsmith.relay.loops import Loops
+
+            self._loops = Loops(escape, escape.underway, self.book)
         self._buffer = memoryview(bytearray(FRAME_ROOM))
         self._tasks: set[asyncio.Task[None]] = set()
         self._pings: PingRelay | None = None
         self._published: Publisher | None = None
         self._refused = b""
         """The datagram flow that was refused last."""
+        self.on_device_lost: Callable[[], None] | None = None
+        """Told once when there is nothing more to read and never will be."""
         self._closed = self._device_lost = False
 
     # --- life ---
@@ -276,6 +289,8 @@ class Engine:
         self._device_lost = True
         self.poller.change(self.device.fileno(), IN, NOTHING)
         self.book.notice(f"the TUN device is gone: {error.strerror or error}")
+        if self.on_device_lost is not None:
+            self.on_device_lost()
 
     # --- 2, 3, 4: TCP ---
 
@@ -283,6 +298,8 @@ class Engine:
         """A new TCP flow: StackHandler."""
         address, port = request.destination
         verdict, target = self._decide(TCP, address, port)
+        if self._loops is not None and self._loops.has_stream(request, target):
+            verdict = LOOP
         if verdict.action is Action.DIAL:
             self._crowd.make_room()
             self.dials.begin(request, self.book.enter("tcp", request.family, request.key, target, verdict))
@@ -334,6 +351,8 @@ class Engine:
                 return
             _, _, address, port = family.split(key)
             verdict, target = self._decide(UDP, address, port)
+            if self._loops is not None and self._loops.has_datagram(family, key, target):
+                verdict = LOOP
             if verdict.action is Action.RESOLVE:
                 self.dns.on_datagram(family, key, bytes(data), segment_size, target, verdict)
                 return
@@ -362,7 +381,9 @@ class Engine:
         from tunsmith.relay.dns import Resolver
 
         on_name = self.capture.name if self.capture is not None else None
-        return Resolver(self.dialer, self.settings, self.pool, counts=self.drops, on_name=on_name)
+        return Resolver(
+            self.dialer, self.settings, self.pool, counts=self.drops, on_name=on_name, escape=self.escape
+        )
 
     def on_datagram_error(self, error: DatagramError) -> None:
         """The application's host did not take an answer: StackHandler. A closed port closes its flows."""
@@ -386,6 +407,8 @@ class Engine:
                 self.book,
             )
         verdict, target = self._decide(echo.family.icmp, echo.destination, 0)
+        if self._loops is not None and self._loops.has_echo(echo, target):
+            verdict = LOOP
         self._pings.on_echo(echo, target, verdict)
 
     # --- 6: time ---

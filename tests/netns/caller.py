@@ -87,11 +87,11 @@ class Caller:
 
     def plain(self, *argv: str, timeout: float = 60.0) -> Done:
         """Run on C without tunsmith, to the end."""
-        return self._finish(self.command(argv), timeout)
+        return self.finish(self.command(argv), timeout)
 
     def run(self, *argv: str, options: Sequence[str] = (), timeout: float = 60.0, stdin: str = "") -> Done:
         """`tunsmith run OPTIONS -- argv` on C, to the end."""
-        return self._finish(self.tunsmith(argv, *options), timeout, stdin)
+        return self.finish(self.tunsmith(argv, *options), timeout, stdin)
 
     def client(self, *argv: object, options: Sequence[str] = (), timeout: float = 60.0) -> Any:
         """What client.py prints under `tunsmith run OPTIONS`."""
@@ -104,22 +104,22 @@ class Caller:
     @contextmanager
     def running(self, *argv: str, options: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
         """`tunsmith run OPTIONS -- argv` for as long as the context lasts; the process is tunsmith."""
-        with self._start(self.tunsmith(argv, *options)) as process:
+        with self.start(self.tunsmith(argv, *options)) as process:
             try:
                 yield process
             finally:
                 if process.poll() is None:
                     process.send_signal(signal.SIGKILL)
 
-    def _start(self, command: list[str]) -> subprocess.Popen[str]:
+    def start(self, command: list[str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             cwd=self.home, env=self._environment(), start_new_session=True,
         )  # fmt: skip
 
-    def _finish(self, command: list[str], timeout: float, stdin: str = "") -> Done:
+    def finish(self, command: list[str], timeout: float, stdin: str = "") -> Done:
         began = time.monotonic()
-        with self._start(command) as process:
+        with self.start(command) as process:
             try:
                 out, err = process.communicate(stdin, timeout)
             except subprocess.TimeoutExpired:

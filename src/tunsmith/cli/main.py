@@ -26,6 +26,7 @@ _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 COMMANDS = {
     "run": "Run one program behind a proxy. No root needed.",
+    "up": "Take all traffic of this machine to a proxy, and put everything back afterwards.",
     "demo": "See it at work on a private internet made for the occasion.",
     "restore": "Put the network back that a `tunsmith up` left behind which was killed.",
     "confirm": "Keep what `tunsmith up --confirm SECONDS` has set up.",

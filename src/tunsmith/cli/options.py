@@ -3,6 +3,10 @@ name every fault with its line, and returns the text as it is. All raise UsageEr
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from tunsmith.errors import UsageError
+
 
 def upstream(text: str) -> str:
     """An upstream URL."""
@@ -18,3 +22,22 @@ def publish(text: str) -> str:
 
     parse_publish(text)
     return text
+
+
+def prefix(text: str) -> str:
+    """A network, or one address."""
+    parse_prefix(text)
+    return text
+
+
+def parse_prefix(text: str) -> IPv4Network | IPv6Network:
+    """`text` as a network: 10.0.0.0/8, 2001:db8::/32, or an address alone."""
+    try:
+        return ip_network(text)
+    except ValueError:
+        pass
+    try:
+        meant = ip_network(text, strict=False)
+    except ValueError:
+        raise UsageError(f"{text!r} is no network, like 10.0.0.0/8 or 2001:db8::/32") from None
+    raise UsageError(f"{text!r} has bits set behind its prefix; did you mean {meant}?")

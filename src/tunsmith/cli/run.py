@@ -7,8 +7,6 @@ is let go only once packets flow.
 from __future__ import annotations
 
 import gc
-import resource
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +15,12 @@ import click
 
 from tunsmith.cli import config_file, options
 from tunsmith.cli.main import NOT_STARTED
+from tunsmith.cli.process import (
+    check_descriptor_limit,
+    open_capture,
+    raise_descriptor_limit,
+    warn,
+)
 from tunsmith.cli.publish import parse_all
 from tunsmith.config import Limits, Settings
 from tunsmith.errors import HostError, TunsmithError, UsageError
@@ -28,8 +32,6 @@ if TYPE_CHECKING:
     from tunsmith.host.sandbox import Sandbox
     from tunsmith.relay.report import Reporter
 
-FEWEST_DESCRIPTORS = 64
-"""Two dozen are ours, the rest is for flows."""
 LOCAL_RESOLVER = "127.0.0.1"
 """What glibc asks when resolv.conf names nobody."""
 
@@ -109,7 +111,7 @@ def command(
     try:
         return _run(request)
     except TunsmithError as error:
-        _complain(str(error))
+        warn(str(error))
         return NOT_STARTED
 
 
@@ -143,7 +145,7 @@ def _check(
         settings,
         resolvconf.render([resolver], keep=None if dialer.wants_names else caller),
         make_reporter(verbose, json),
-        _open_capture(capture),
+        open_capture(capture),
     )
 
 
@@ -152,10 +154,10 @@ def _run(request: Request) -> int:
     from tunsmith.host.syscalls import keep_freed_memory
     from tunsmith.relay.event_loop import new_event_loop
 
-    _check_descriptor_limit()
+    check_descriptor_limit()
     sandbox = Sandbox.spawn(request.command, request.settings.network, request.resolv_conf)
     try:
-        _raise_descriptor_limit()
+        raise_descriptor_limit()
         keep_freed_memory(trim=32 << 20, mmap=1 << 20)
         return new_event_loop().run_until_complete(_serve(request, sandbox))
     except OSError as error:
@@ -223,29 +225,6 @@ async def _drain(request: Request, engine: Engine, sandbox: Sandbox, killed: boo
         await engine.drain(limits.drain, limits.stall)
 
 
-def _open_capture(path: str | None) -> Capture | None:
-    if path is None:
-        return None
-    from tunsmith.device.pcap import Capture
-
-    return Capture(path, warn=_complain)
-
-
-def _check_descriptor_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < FEWEST_DESCRIPTORS:
-        raise HostError(
-            f"{hard} file descriptors are too few (at least {FEWEST_DESCRIPTORS}); raise the hard limit "
-            f"(`ulimit -Hn`)"
-        )
-
-
-def _raise_descriptor_limit() -> None:
-    """A flow costs us a descriptor. CMD has been forked already, and keeps the limit it was given."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def _resolv_conf() -> str:
     from tunsmith.host.resolvfiles import RESOLV_CONF, read_regular_file
 
@@ -253,7 +232,3 @@ def _resolv_conf() -> str:
         return read_regular_file(RESOLV_CONF)
     except OSError:
         return ""
-
-
-def _complain(line: str) -> None:
-    sys.stderr.write(f"tunsmith: {line}\n")

@@ -24,7 +24,7 @@ class Escape:
     """The way out for sockets of ours. One object is shared by all that open sockets: a change of `interface` holds
     for every new one."""
 
-    __slots__ = ("_option", "interface", "mark", "underway")
+    __slots__ = ("_nowhere", "_option", "interface", "mark", "underway")
 
     def __init__(self, interface: str | None = None, mark: int = 0, underway: Underway | None = None) -> None:
         """`underway` is told of the sockets that go out, where somebody wants to know their packets again.
@@ -49,16 +49,23 @@ class Escape:
         packed = os.fsencode(interface or "")
         if interface is not None and (not 0 < len(packed) < 16 or "\0" in interface):
             raise UsageError(f"--interface {interface!r}: an interface name has 1 to 15 bytes")
+        self._nowhere = False
         self.interface = interface
         self._option = packed + b"\0"
+
+    def leave_nowhere(self) -> None:
+        """There is no way out until `leave_by` tells one: sockets could only come back."""
+        self._nowhere = True
 
     def pin(self, sock: socket.socket, host: str) -> None:
         """Make `sock`, which is going to `host`, leave this way.
 
         Loopback destinations are not bound to the interface: a proxy on this machine is reachable by no other.
-        Raises OSError (ENODEV) when the interface has gone."""
+        Raises OSError: ENODEV when the interface has gone, ENETUNREACH where there is none."""
         self.mark_only(sock)
         if not (host.startswith("127.") or host == "::1"):
+            if self._nowhere:
+                raise OSError(errno.ENETUNREACH, "there is no way out")
             self._bind(sock)
 
     def mark_only(self, sock: socket.socket) -> None:

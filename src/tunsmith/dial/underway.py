@@ -63,6 +63,10 @@ class Underway:
             identifier = sock.getsockname()[1]
         self._identifiers[identifier] = ref(sock)
 
+    def has_target(self, destination: Target) -> bool:
+        """Whether any connection of ours to `destination` is being made."""
+        return destination in self._connecting
+
     def has_stream(self, source: Target, destination: Target) -> bool:
         """Whether a connection of ours from `source` to `destination` is being made."""
         waiting = self._connecting.get(destination)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import TextIO
 
 from tunsmith.relay.report import FlowRecord, Reporter
 
@@ -33,10 +34,14 @@ class Lines(Notices):
 
 
 class JsonLines:
-    """A JSON object for each flow, `event` is "flow" or "notice". Sizes in bytes, times in seconds."""
+    """A JSON object for each flow on `stream`, `event` is "flow" or "notice". Sizes in bytes, times in seconds."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        """None is standard error."""
+        self._stream = stream
 
     def flow_ended(self, record: FlowRecord) -> None:
-        _write_json(
+        self.write(
             event="flow",
             protocol=record.protocol,
             source=str(record.source),
@@ -52,7 +57,11 @@ class JsonLines:
         )
 
     def notice(self, text: str) -> None:
-        _write_json(event="notice", text=text)
+        self.write(event="notice", text=text)
+
+    def write(self, **fields: object) -> None:
+        """One object."""
+        _write(json.dumps(fields, ensure_ascii=False), self._stream)
 
 
 def make_reporter(verbose: bool, as_json: bool) -> Reporter:
@@ -91,12 +100,10 @@ def _path(record: FlowRecord) -> str:
     )
 
 
-def _write_json(**fields: str | int | float) -> None:
-    _write(json.dumps(fields, ensure_ascii=False))
-
-
-def _write(line: str) -> None:
+def _write(line: str, stream: TextIO | None = None) -> None:
     try:
-        sys.stderr.write(line + "\n")
+        stream = stream or sys.stderr
+        stream.write(line + "\n")
+        stream.flush()
     except OSError:
         pass

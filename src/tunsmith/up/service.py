@@ -1,0 +1,213 @@
+"""The life of `up`, from the first look at the machine to its being as it was.
+
+    look        check, read the machine, plan
+    prepare     open the TUN; journal and guard; nothing is changed yet, and no event loop runs
+    serve       engine, changes, proof, "it works"; until a signal, the guard or the end of the TUN says stop; then
+                take back and close
+
+The guard is forked before there are threads; whatever kills us from then on, it takes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tunsmith.config import Settings
+from tunsmith.dial.escape import Escape
+from tunsmith.dial.underway import Underway
+from tunsmith.errors import HostError
+from tunsmith.host import nft, restore
+from tunsmith.host.guard import Word
+from tunsmith.host.machine import Machine
+from tunsmith.host.notify import Notify
+from tunsmith.host.privilege import may_administer
+from tunsmith.host.snapshot import take_snapshot
+from tunsmith.host.tun import open_tun
+from tunsmith.route.change import AddAddress, Change
+from tunsmith.route.facts import Snapshot
+from tunsmith.route.plan import Plan, plan, settings
+from tunsmith.up.adopted import lasting
+from tunsmith.up.asked import Asked
+from tunsmith.up.footprint import Footprint
+from tunsmith.up.leftover import without
+from tunsmith.up.proof import prove
+from tunsmith.up.report import Hushed, Report, Works
+from tunsmith.up.stop import Stop, Stopped
+from tunsmith.up.upstream import Server, find_server, open_upstream, read_resolvers
+
+if TYPE_CHECKING:
+    from tunsmith.device.pcap import Capture
+    from tunsmith.device.tun import TunDevice
+    from tunsmith.dial.base import Dialer
+    from tunsmith.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What would be done on this machine as it is now."""
+
+    asked: Asked
+    plan: Plan
+    snapshot: Snapshot
+    settings: Settings
+    search: tuple[str, ...]
+    server: Server
+
+
+def look(asked: Asked, *, dry_run: bool = False) -> Outlook:
+    """Plan. What an instance that died has left is taken back before, unless it is a `dry_run`. Raises UsageError,
+    HostError; nothing was changed then."""
+    resolv_conf = read_resolvers()
+    engine_settings = Settings(limits=asked.limits, resolvers=resolv_conf.nameservers)
+    server = find_server(asked.via, engine_settings)
+    left = [] if dry_run or not may_administer() else _take_back_leftovers(asked)
+    names = [name for _, name in socket.if_nameindex()]
+    snapshot = without(take_snapshot(settings(names), server.addresses), left)
+    wish = replace(asked.wish, servers=server.addresses, nft=nft.is_there())
+    if not may_administer():
+        wish = replace(wish, strategy="interface", nft=False)
+    return Outlook(asked, plan(wish, snapshot), snapshot, engine_settings, resolv_conf.search, server)
+
+
+def _take_back_leftovers(asked: Asked) -> list[Change]:
+    """What stays of them is what keeps traffic in, where that is wanted this time, too."""
+    with Machine() as machine:
+        replayed = restore.replay_all(asked.state, machine, lift=not asked.wish.fail_closed)
+    steps = [step for found in replayed for step in found.steps]
+    return [step.entry.change for step in steps if step.outcome is restore.Outcome.BLOCKS]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything is at hand, nothing changed. `footprint` is None where we may change nothing."""
+
+    outlook: Outlook
+    device: TunDevice
+    footprint: Footprint | None
+    escape: Escape
+    dialer: Dialer
+
+
+def prepare(outlook: Outlook) -> Prepared:
+    """Open the TUN; begin journal and guard. To be called before there are threads and event loops. Raises UsageError,
+    HostError, DeviceError."""
+    asked, planned = outlook.asked, outlook.plan
+    escape = Escape(planned.pin or None, planned.mark, Underway())
+    if planned.must_pin and not planned.pin:
+        escape.leave_nowhere()
+    dialer = open_upstream(asked.via, escape, outlook.settings, outlook.search, outlook.server)
+    device = open_tun(planned.tun)
+    try:
+        footprint = Footprint.begin(asked, planned.tun) if may_administer() else None
+    except BaseException:
+        device.close()
+        raise
+    return Prepared(outlook, device, footprint, escape, dialer)
+
+
+async def serve(prepared: Prepared, report: Report, capture: Capture | None, began: float) -> None:
+    """Change the machine, serve, and put it back. `began` is when the program was started (monotonic seconds), for
+    what is told. Raises TunsmithError where it cannot be done; the machine is as it was then, too."""
+    stop, notify = Stop(), Notify()
+    engine = None
+    try:
+        from tunsmith.engine import Engine
+
+        flows = Hushed(report)
+        engine = Engine(
+            prepared.device,
+            prepared.dialer,
+            prepared.outlook.settings,
+            flows,
+            capture,
+            prepared.escape,
+        )
+        engine.on_device_lost = lambda: stop.because("the TUN interface is gone")
+        await stop.unless(engine.start())
+        works = await stop.unless(_change(prepared))
+        gc.collect()
+        gc.set_threshold(50_000, 20, 20)  # as in cli/run.py
+        gc.freeze()
+        flows.aloud = True
+        report.works(replace(works, seconds=time.monotonic() - began))
+        notify.say(READY=1, STATUS=f"{works.plan.tun} to {works.upstream}")
+        notify.watch(asyncio.get_running_loop())
+        if prepared.footprint is not None:
+            _listen_to_guard(prepared.footprint, stop, report)
+        await stop.happens()
+    except Stopped:
+        pass
+    finally:
+        notify.say(STOPPING=1)
+        if stop.why:
+            report.stopping(stop.why)
+        _end(prepared, engine, report)
+        stop.close()
+        notify.close()
+
+
+def _end(prepared: Prepared, engine: Engine | None, report: Report) -> None:
+    """Routes first: no packet is to wait for an engine that has gone."""
+    if prepared.footprint is not None:
+        asyncio.get_running_loop().remove_reader(prepared.footprint.guard.fileno())
+        report.stopped(prepared.footprint.end())
+    if engine is not None:
+        engine.close()
+    prepared.device.close()
+
+
+async def _change(prepared: Prepared) -> Works:
+    """Make the changes of the plan, and see whether they work."""
+    outlook, footprint, upstream = prepared.outlook, prepared.footprint, prepared.dialer.label
+    planned = outlook.plan
+    if footprint is None:
+        return Works(planned, upstream, None, planned.notes, _left_to_others(planned))
+    changes = planned.changes
+    existing = outlook.snapshot.link(planned.tun)
+    if existing is not None:
+        with Machine() as machine:
+            changes = tuple(lasting(changes, existing, machine))
+    missed = footprint.make(changes, planned.blocks)
+    addresses = [change.address for change in planned.changes if isinstance(change, AddAddress)]
+    missed += await prove(planned, outlook.settings.network, [address.version for address in addresses])
+    if outlook.asked.confirm:
+        footprint.guard.confirm_within(outlook.asked.confirm)
+    path, notes = footprint.journal.path, (*planned.notes, *missed)
+    return Works(planned, upstream, path, notes, confirm=outlook.asked.confirm)
+
+
+def _left_to_others(planned: Plan) -> tuple[str, ...]:
+    """The commands for what is not yet as it should be."""
+    with Machine() as machine:
+        return tuple(
+            command
+            for change in planned.changes
+            if not machine.holds(change)
+            for command in change.commands()
+        )
+
+
+def _listen_to_guard(footprint: Footprint, stop: Stop, report: Report) -> None:
+    loop, guard = asyncio.get_running_loop(), footprint.guard
+
+    def hear() -> None:
+        word = guard.hear()
+        if word is Word.UNCONFIRMED:
+            stop.because("nobody confirmed in time")
+        elif word is Word.CONFIRMED:
+            report.notice("confirmed: it stays")
+        elif word is Word.DEAD:
+            loop.remove_reader(guard.fileno())
+            try:
+                guard.replace()
+            except HostError as error:
+                stop.because(str(error))
+            else:
+                loop.add_reader(guard.fileno(), hear)
+
+    loop.add_reader(guard.fileno(), hear)
