@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
 
 from tests.sim.transfer import CONFIG, V4, Conversation, converse, text
+from tunsmith.stack.tcp.algorithms import Factory
+from tunsmith.stack.tcp.cubic import Cubic
 from tunsmith.stack.tcp.recovery import Recovery
+from tunsmith.stack.tcp.reno import Reno
 from tunsmith.stack.tcp.sender import Sender
 from tunsmith.testing.application import Application
 from tunsmith.testing.network import Network
@@ -110,27 +114,46 @@ def test_marks_instead_of_losses_cost_no_retransmission__rfc3168(new_network: Ne
     assert sender.cc.ssthresh < SIZE
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))])
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("algorithm", ["cubic", "reno"])
 def test_two_flows_share_a_bottleneck_fairly(new_network: NewNetwork, algorithm: str, seed: int) -> None:
     """Jain's index of what each gets, the second having started late."""
-    network = new_network(seed)
+    got = share(new_network(seed), algorithm)
+    assert sum(got) ** 2 / (len(got) * sum(each**2 for each in got)) > 0.95
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("first", [Cubic, Reno])
+def test_cubic_leaves_reno_its_share__rfc9438_4_3(
+    new_network: NewNetwork, first: type[Cubic | Reno], seed: int
+) -> None:
+    kinds = iter([first, Reno if first is Cubic else Cubic])
+    got = share(new_network(seed), lambda mss, window: next(kinds)(mss, window))
+    assert min(got) > 0.35 * sum(got)
+
+
+def share(network: Network, congestion: str | Factory) -> list[int]:
+    """Two flows send all they can through one bottleneck, the second from one to three seconds later on. Returns what
+    each gets in 30 seconds after that."""
     server = network.host("server", CONFIG)
     servers = [Application(server) for _ in range(2)]
     waiting = list(servers)
     server.on_request = lambda request: waiting.pop(0).accept(request)
-    client = network.host("client", replace(CONFIG, congestion=algorithm))
+    client = network.host("client", replace(CONFIG, congestion=congestion))
     network.wire(client, server, delay=RTT / 2, rate=500_000, queue=40_000, back={"delay": RTT / 2})
     endless = text(1, 100_000) * 400
     clients = [Application(client, endless) for _ in range(2)]
     for number, each in enumerate(clients):
         network.call_later(
-            2.0 * number,
+            Random(network.seed).uniform(1.0, 3.0) * number,
             lambda each=each, port=40000 + number: each.connect((V4[0], port), (V4[1], 80)),  # type: ignore[misc]
         )
     network.run(seconds=8.0)
     before = [len(each.received) for each in servers]
-    network.run(seconds=15.0, steps=1_000_000)
+    network.run(seconds=30.0, steps=1_000_000)
     got = [len(each.received) - had for each, had in zip(servers, before, strict=True)]
-    assert sum(got) > 0.85 * 15.0 * 500_000
-    assert sum(got) ** 2 / (len(got) * sum(each**2 for each in got)) > 0.95
+    assert sum(got) > 0.85 * 30.0 * 500_000
+    return got
