@@ -112,7 +112,8 @@ def test_a_clean_stop_ends_the_guard_without_a_word(instance: Instance) -> None:
 
 def test_the_guard_is_a_light_process_of_its_own(instance: Instance) -> None:
     proc = Path(f"/proc/{instance.guard}")
-    assert (proc / "comm").read_text() == "tunsmith-guard\n"
+    assert (proc / "comm").read_text() == "route-guard\n"
+    assert (proc / "cmdline").read_bytes().startswith(b"route-guard: "), "it survives `pkill -f tunsmith`"
     assert os.getsid(instance.guard) == instance.guard
     assert os.readlink(proc / "cwd") == "/"
     kinds = sorted(os.readlink(fd).partition(":")[0] for fd in (proc / "fd").iterdir())

@@ -38,9 +38,11 @@ from tunsmith.host.journal import Journal
 from tunsmith.host.process import Process
 from tunsmith.host.restore import Outcome, Replay, Undoing
 from tunsmith.host.state import not_written
-from tunsmith.host.syscalls import set_process_name
+from tunsmith.host.syscalls import set_process_name, set_process_title
 
-NAME = "tunsmith-guard"
+NAME = "route-guard"
+TITLE = "route-guard: puts this machine's network back when process %d has ended"
+"""Neither says tunsmith: `pkill -9 -f tunsmith`, in somebody's despair, is to leave this process alive."""
 PATIENCE_WITH_DEATH = 0.5
 """Seconds for an instance whose end of the pipe has closed to be dead: the TUN and its routes go before."""
 PATIENCE_WITH_CHILDREN = 1.0
@@ -234,6 +236,7 @@ def _leave_parent(kept: tuple[int, ...]) -> None:
     os.chdir("/")
     with suppress(OSError):
         set_process_name(NAME)
+        set_process_title(TITLE % os.getppid())
     with suppress(OSError):  # it takes CAP_SYS_RESOURCE
         Path("/proc/self/oom_score_adj").write_text("-1000", encoding="ascii")
     null = os.open(os.devnull, os.O_RDWR)

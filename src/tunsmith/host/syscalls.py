@@ -27,6 +27,8 @@ M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 
 _SIGSET_SIZE = 128
+_ARG_START = 48 - 3
+"""Field 48 of /proc/PID/stat, counted from behind the name."""
 
 
 def unshare(flags: int) -> None:
@@ -64,6 +66,17 @@ def set_process_name(name: str) -> None:
     """What ps and top call this process, at most 15 bytes: prctl(2)."""
     if _libc().prctl(PR_SET_NAME, ctypes.c_char_p(name.encode())) != 0:
         raise _error("prctl")
+
+
+def set_process_title(title: str) -> None:
+    """What ps and `pkill -f` see as the command line of this process: it is written over the one that we were started
+    with, and cut to its length. For a process that never reads its arguments again. proc(5), arg_start."""
+    with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
+        fields = file.read().rpartition(")")[2].split()
+    start, end = int(fields[_ARG_START]), int(fields[_ARG_START + 1])
+    room = end - start
+    if room > 0:
+        ctypes.memmove(start, title.encode()[: room - 1].ljust(room, b"\0"), room)
 
 
 def keep_freed_memory(trim: int, mmap: int) -> None:
