@@ -69,7 +69,8 @@ def main(state: Path, directory: Path) -> None:
                 os.kill(watch._pid, signal.SIGKILL)
                 watch.replace()
             case "leave-child":
-                if os.fork() == 0:
+                word = str(child := os.fork())
+                if child == 0:
                     os.close(2)
                     signal.pause()
             case "stop":

@@ -150,8 +150,9 @@ def test_what_blocks_stays_where_the_instance_was_to_fail_closed(instance: Insta
 def test_children_that_a_dead_instance_has_left_do_not_stop_the_guard(instance: Instance) -> None:
     """They have its end of the pipe and the lock of its journal."""
     instance.do("make")
-    instance.do("leave-child")
+    child = int(instance.do("leave-child"))
     instance.end()
+    os.kill(child, signal.SIGKILL)
     assert instance.made() == []
 
 
