@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import json
 import os
+import pkgutil
 import re
 import shlex
 import shutil
@@ -16,20 +18,29 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from types import FunctionType
 
 import click
 import pytest
 
 import tunsmith
-from tunsmith.aio.datagrams import DatagramEndpoint
+import tunsmith.testing
+from tunsmith.aio.datagrams import Datagram, DatagramEndpoint, DatagramTransport
 from tunsmith.aio.flows import Flow, Flows
 from tunsmith.aio.host import Host
+from tunsmith.aio.loop import StackEventLoop
 from tunsmith.aio.pings import PingEndpoint, PingRequest
+from tunsmith.aio.server import Server
 from tunsmith.aio.stack import Stack
 from tunsmith.aio.statistics import ConnectionStatistics
+from tunsmith.aio.transport import Transport
 from tunsmith.cli import main, run
+from tunsmith.device.base import Device
 from tunsmith.errors import UsageError
-from tunsmith.testing.script.parser import parse
+from tunsmith.stack.events import ConnectionHandler, ListenerHandler, PingHandler, StackHandler
+from tunsmith.stack.routes import Route
+from tunsmith.testing.script.host import Host as ScriptHost
+from tunsmith.testing.script.parser import ScriptError, parse
 from tunsmith.testing.script.run import run_on_stack
 from tunsmith.wire.ip import IPV4, IPV6
 
@@ -171,6 +182,49 @@ def test_public_names_are_all_in_the_guide() -> None:
         "Flows.settle",
         "PingEndpoint.put",
     }  # of the inside
+
+
+def _offered() -> Iterator[type | FunctionType]:
+    """What people can lay their hands on: names of the package, what its calls return, and all of `testing`."""
+    yield from (getattr(tunsmith, name) for name in tunsmith._WHERE)
+    yield from (Host, Server, Transport, DatagramTransport, DatagramEndpoint, Datagram, Flow, Flows)
+    yield from (PingEndpoint, PingRequest, StackEventLoop, Route)
+    for module in pkgutil.walk_packages(tunsmith.testing.__path__, "tunsmith.testing."):
+        if not module.name.endswith("__main__"):
+            for name, thing in vars(import_module(module.name)).items():
+                own = getattr(thing, "__module__", "") == module.name and not name.startswith("_")
+                if own and isinstance(thing, type | FunctionType):
+                    yield thing
+
+
+CONTRACTS = (Device, ConnectionHandler, StackHandler, ListenerHandler, PingHandler, ScriptHost)
+"""Whoever keeps one of these need not repeat it."""
+
+
+@pytest.mark.parametrize("thing", dict.fromkeys(_offered()), ids=lambda thing: thing.__qualname__)
+def test_what_is_offered_says_what_it_does(thing: type | FunctionType) -> None:
+    """A docstring of its own, of what it overrides, or of the contract that it keeps."""
+    assert thing.__doc__
+    assert not thing.__doc__.startswith(f"{thing.__name__}(")  # as dataclasses have it by themselves
+    bare = {
+        name
+        for name, member in vars(thing).items()
+        if not name.startswith("_")
+        and isinstance(member, FunctionType | property | classmethod | staticmethod)
+        if not inspect.getdoc(getattr(thing, name))
+        and not any(hasattr(contract, name) for contract in CONTRACTS)
+        and not any(name in vars(base) for base in thing.__mro__[1:])  # type: ignore[union-attr]
+    }
+    assert not bare
+
+
+def test_names_of_what_calls_return_are_in_the_documents() -> None:
+    text = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("guide", "links", "testing"))
+    for thing in (Server, Transport, DatagramTransport, Datagram, ScriptError):
+        assert f"`{thing.__name__}`" in text
+    for name in vars(Server):
+        if not name.startswith("_") and name not in ("on_connection", "get_loop"):  # of the inside
+            assert f"`{name}" in text, name
 
 
 def test_decisions_are_all_in_the_index() -> None:

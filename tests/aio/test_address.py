@@ -47,9 +47,10 @@ def test_hosts_to_listen_at() -> None:
 def test_addresses_look_as_sockets_show_them() -> None:
     assert socket_address(pack("10.7.0.2"), 80) == ("10.7.0.2", 80)
     assert socket_address(pack("FD07:0::2"), 80) == ("fd07::2", 80, 0, 0)
-    for host in ("", "name", "10.7.0", "10.7.0.2/24", "[::1]"):
+    assert pack("::ffff:10.7.0.2") == pack("10.7.0.2")
+    for host in ("", "name", "10.7.0", "10.7.0.2/24", "[::1]", None, 167968770, b"10.7"):
         with pytest.raises(socket.gaierror):
-            pack(host)
+            pack(host)  # type: ignore[arg-type]
     for port in (-1, 65536):
         with pytest.raises(OverflowError):
             check_port(port)

@@ -212,3 +212,15 @@ async def test_without_addresses_there_is_nowhere_to_listen() -> None:
         with pytest.raises(OSError, match="assign") as raised:
             stack.open_datagram_endpoint()
         assert raised.value.errno == errno.EADDRNOTAVAIL
+
+
+async def test_what_is_no_bytes_is_refused_in_words(pair: Pair) -> None:
+    left, right = pair
+    transport, _ = await left.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=(RIGHT[4], 9))
+    async with left.open_datagram_endpoint() as endpoint:
+        for send in (transport.sendto, lambda data: endpoint.send(data, (RIGHT[4], 9))):
+            with pytest.raises(TypeError, match="expecting a bytes-like instance, got 'str'"):
+                send("text")  # type: ignore[arg-type]
+    async with right.open_datagram_endpoint(None, 9) as server:
+        transport.sendto(memoryview(b"view"))
+        assert (await server.receive()).data == b"view"

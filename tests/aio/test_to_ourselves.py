@@ -84,3 +84,19 @@ async def test_a_gateway_must_be_on_a_network_of_ours() -> None:
         stack.add_route("0.0.0.0/0", gateway="192.0.2.1")
     assert raised.value.errno == errno.ENETUNREACH
     await stack.close()
+
+
+@pytest.mark.parametrize("host", ["224.0.0.1", "255.255.255.255", "10.7.0.255", "ff02::1"])
+async def test_a_connection_is_with_one_host(pair: Pair, host: str) -> None:
+    with pytest.raises(OSError, match="with one host") as raised:
+        await pair[0].open_connection(host, 80)
+    assert raised.value.errno == errno.ENETUNREACH
+
+
+async def test_an_ipv4_address_in_the_clothes_of_ipv6_is_one__rfc4291_2_5_5_2(pair: Pair) -> None:
+    left, right = pair
+    await right.start_server(lambda _, writer: writer.close(), None, 80)
+    reader, writer = await left.open_connection(f"::ffff:{RIGHT[4]}", 80)
+    assert await reader.read() == b""
+    assert writer.get_extra_info("peername") == (RIGHT[4], 80)
+    writer.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -363,6 +365,7 @@ async def test_options_by_name_and_as_sockets_have_them(pair: Pair) -> None:
         assert transport.get_option(name) == seen
         assert sock.getsockopt(level, option) == value
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM
     for wrong in (
         lambda: sock.setsockopt(socket.SOL_SOCKET, 12345, 1),
         lambda: transport.get_option("speed"),
@@ -410,3 +413,34 @@ class Hole:
             self.lost = True
         else:
             self._device.write(parts)
+
+
+async def test_options_that_programs_set_on_their_sockets(pair: Pair) -> None:
+    """As database drivers and HTTP clients do, in any order."""
+    client, _ = await recorders(pair)
+    transport, sock = client.transport, client.transport.get_extra_info("socket")
+    keepalive = (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+    assert not sock.getsockopt(*keepalive)
+    sock = transport.get_extra_info("socket")  # another look at the same socket
+    sock.setsockopt(*keepalive, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    assert transport.get_option("keepalive") == Keepalive(30, 5, 3)
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
+    sock.setsockopt(*keepalive, 0)
+    assert transport.get_option("keepalive") is None
+    linger = (socket.SOL_SOCKET, socket.SO_LINGER)
+    sock.setsockopt(*linger, struct.pack("ii", 1, 3))
+    assert transport.get_option("linger") == 3
+    assert sock.getsockopt(*linger, 8) == struct.pack("ii", 1, 3)
+    sock.setsockopt(*linger, struct.pack("ii", 0, 3))
+    assert transport.get_option("linger") is None
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # means nothing, and hurts nobody
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, (1).to_bytes(4, sys.byteorder))
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 4) == (1).to_bytes(4, sys.byteorder)
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0xB9)
+    assert sock.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 0xB8  # without ECN, RFC 3168 §5
+    with pytest.raises(OSError, match="struct linger") as raised:
+        sock.setsockopt(*linger, 1)
+    assert raised.value.errno == errno.EINVAL

@@ -20,13 +20,15 @@ HostPort = tuple[str, Port]
 
 
 def pack(host: str) -> bytes:
-    """The bytes of an IP literal. Raises gaierror for anything else, as the resolver of a host without names."""
+    """The bytes of an IP literal; of an IPv4 address in the clothes of IPv6 those of the former, as sockets have it
+    (RFC 4291 §2.5.5.2). Raises gaierror for anything else, as the resolver of a host without names."""
     try:
-        return ip_address(host).packed
+        address = ip_address(str(host))
     except ValueError:
         raise gaierror(
             EAI_NONAME, f"{host!r} is not an IP address, and this stack resolves no names"
         ) from None
+    return (getattr(address, "ipv4_mapped", None) or address).packed
 
 
 def unpack(address: bytes) -> str:

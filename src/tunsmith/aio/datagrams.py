@@ -63,7 +63,7 @@ class DatagramEndpoint:
 
     def send(
         self,
-        data: bytes,
+        data: bytes | bytearray | memoryview,
         to: HostPort | SocketAddress | None = None,
         *,
         source: HostPort | SocketAddress | None = None,
@@ -145,7 +145,7 @@ class DatagramTransport(asyncio.DatagramTransport):
     def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None:
         if not self._closing:
             try:
-                self._port.send(bytes(data), addr, None)
+                self._port.send(data, addr, None)
             except OSError as error:
                 self._protocol.error_received(error)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import socket
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from tunsmith.aio.address import SocketAddress, os_error, socket_address
@@ -17,19 +19,39 @@ from tunsmith.stack.tcp.policy import Keepalive
 if TYPE_CHECKING:
     from tunsmith.aio.transport import Transport
 
-_OPTIONS = {
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE): "keepalive",
+Option = tuple[int, int]
+"""Level and name, as setsockopt has them."""
+
+_OPTIONS: dict[Option, str] = {
     (socket.SOL_SOCKET, socket.SO_RCVBUF): "receive_buffer",
     (socket.SOL_SOCKET, socket.SO_SNDBUF): "send_buffer",
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY): "nodelay",
-    (socket.IPPROTO_TCP, socket.TCP_CORK): "cork",
     (socket.IPPROTO_TCP, socket.TCP_MAXSEG): "mss",
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): "user_timeout",
     (socket.IPPROTO_IP, socket.IP_TOS): "traffic_class",
     (socket.IPPROTO_IPV6, socket.IPV6_TCLASS): "traffic_class",
     (socket.IPPROTO_IP, socket.IP_TTL): "ttl",
     (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS): "ttl",
 }
+_FLAGS: dict[Option, str] = {
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY): "nodelay",
+    (socket.IPPROTO_TCP, socket.TCP_CORK): "cork",
+}
+_KEEPALIVE: dict[Option, str] = {
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): "idle",
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): "interval",
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): "count",
+}
+_KEEPALIVE_ON = (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+_USER_TIMEOUT = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+_LINGER = (socket.SOL_SOCKET, socket.SO_LINGER)
+_ABOUT_BINDING = {(socket.SOL_SOCKET, socket.SO_REUSEADDR), (socket.SOL_SOCKET, socket.SO_REUSEPORT)}
+"""A connection has its port already, and a stack needs no leave to use one again."""
+_KNOWN: dict[Option, int] = {
+    (socket.SOL_SOCKET, socket.SO_ERROR): 0,
+    (socket.SOL_SOCKET, socket.SO_TYPE): socket.SOCK_STREAM,
+    (socket.SOL_SOCKET, socket.SO_PROTOCOL): socket.IPPROTO_TCP,
+    (socket.SOL_SOCKET, socket.SO_ACCEPTCONN): 0,
+}
+_LINGER_STRUCT = Struct("ii")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -69,6 +91,8 @@ class ConnectedSocket:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._keepalive = Keepalive()
+        """What keeping alive means once it is switched on."""
 
     @property
     def family(self) -> socket.AddressFamily:
@@ -82,27 +106,56 @@ class ConnectedSocket:
         name: SocketAddress = self._transport.get_extra_info("peername")
         return name
 
-    def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
-        """Set an option as one of `Options`. Raises OSError ENOPROTOOPT for those we do not have."""
-        name = _name(level, option)
-        setting: Any = value
-        if name == "keepalive":
-            setting = Keepalive() if value else None
-        elif name in ("nodelay", "cork"):
-            setting = bool(value)
-        elif name == "user_timeout":
-            setting = int(value) / 1000 if value else None
-        self._transport.set_option(name, setting)
+    def setsockopt(self, level: int, name: int, value: int | bytes) -> None:
+        """Set an option as one of `Options`. Raises OSError ENOPROTOOPT for those we do not have, EINVAL for values
+        that make no sense."""
+        option = level, name
+        number = value if isinstance(value, int) else int.from_bytes(value, sys.byteorder)
+        if option in _OPTIONS:
+            setting = number & ~3 if _OPTIONS[option] == "traffic_class" else number  # ECN is not the owner's
+            self._transport.set_option(_OPTIONS[option], setting)
+        elif option in _FLAGS:
+            self._transport.set_option(_FLAGS[option], bool(number))
+        elif option == _KEEPALIVE_ON:
+            self._transport.set_option("keepalive", self._keepalive if number else None)
+        elif option in _KEEPALIVE:
+            self._keepalive = replace(self._keepalive, **{_KEEPALIVE[option]: number})
+            if self._transport.get_option("keepalive") is not None:
+                self._transport.set_option("keepalive", self._keepalive)
+        elif option == _USER_TIMEOUT:
+            self._transport.set_option("user_timeout", number / 1000 if number else None)
+        elif option == _LINGER:
+            if isinstance(value, int) or len(value) != _LINGER_STRUCT.size:
+                raise os_error(errno.EINVAL, "SO_LINGER takes a struct linger")
+            on, seconds = _LINGER_STRUCT.unpack(value)
+            self._transport.set_option("linger", seconds if on else None)
+        elif option not in _ABOUT_BINDING:
+            raise _unknown(option)
 
-    def getsockopt(self, level: int, option: int) -> int:
-        """The number that setsockopt takes; 0 where the stack's own setting holds."""
-        if (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR):
-            return 0
-        name = _name(level, option)
-        value: Any = self._transport.get_option(name)
-        if name == "keepalive":
-            return int(value is not None)
-        return int((value or 0) * 1000 if name == "user_timeout" else value or 0)
+    def getsockopt(self, level: int, name: int, length: int = 0) -> int | bytes:
+        """What setsockopt takes: a number, or `length` bytes; 0 where the stack's own setting holds."""
+        if (level, name) == _LINGER:
+            linger: Any = self._transport.get_option("linger")
+            return _LINGER_STRUCT.pack(linger is not None, int(linger or 0))[: length or None]
+        number = self._number((level, name))
+        return number.to_bytes(4, sys.byteorder)[:length] if length else number
+
+    def _number(self, option: Option) -> int:
+        get = self._transport.get_option
+        value: Any = 0
+        if option in _KNOWN:
+            return _KNOWN[option]
+        if option in _OPTIONS or option in _FLAGS:
+            value = get(_OPTIONS.get(option) or _FLAGS[option])
+        elif option == _KEEPALIVE_ON:
+            value = get("keepalive") is not None
+        elif option in _KEEPALIVE:
+            value = getattr(self._keepalive, _KEEPALIVE[option])
+        elif option == _USER_TIMEOUT:
+            value = (get("user_timeout") or 0) * 1000  # type: ignore[operator]
+        elif option not in _ABOUT_BINDING:
+            raise _unknown(option)
+        return int(value or 0)
 
     def fileno(self) -> int:
         return -1
@@ -111,11 +164,8 @@ class ConnectedSocket:
         return f"<ConnectedSocket {self.getsockname()} to {self.getpeername()}>"
 
 
-def _name(level: int, option: int) -> str:
-    try:
-        return _OPTIONS[level, option]
-    except KeyError:
-        raise os_error(errno.ENOPROTOOPT, f"level {level}, option {option}") from None
+def _unknown(option: Option) -> OSError:
+    return os_error(errno.ENOPROTOOPT, f"level {option[0]}, option {option[1]}")
 
 
 def _family(address: bytes) -> socket.AddressFamily:

@@ -27,6 +27,7 @@ from tunsmith.aio.pings import PingEndpoint
 from tunsmith.aio.server import Server
 from tunsmith.aio.streams import LIMIT, Client, Streams, open_streams, serving
 from tunsmith.aio.tls import Context, client_context, secured
+from tunsmith.wire.ip import is_unicast
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -103,6 +104,10 @@ class Stack(Host):
         demux = self._running()
         destination = pack(host), check_port(port)
         source = self._source(destination[0], local)
+        if not is_unicast(destination[0]) or self.router.is_broadcast(destination[0]):
+            raise os_error(errno.ENETUNREACH, f"{host}: a connection is with one host, not with many")
+        if not destination[1]:
+            raise os_error(errno.EINVAL, f"{host} port 0: nobody can listen there")
         with named_timeout(f"{host} port {port} did not answer within {timeout} s"):
             async with asyncio.timeout(timeout):
                 if ssl is None or ssl is False:
@@ -187,7 +192,7 @@ class Stack(Host):
         if ssl is not None:
             protocol_factory = secured(protocol_factory, demux.loop, ssl, server_side=True)
         places = [(address, check_port(port)) for address in self._own.listening(host)]
-        server = Server(demux, places, protocol_factory, backlog)
+        server = Server(demux, places, protocol_factory, max(backlog, 1))  # 0 means as much to listen(2)
         if start_serving:
             server.listen()
         return server

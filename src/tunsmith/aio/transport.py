@@ -71,6 +71,7 @@ class Transport(_FlowControlMixin):
         self._reading, self._resuming = True, False
         self._eof_written = self._eof_told = False
         self._sent = self._received = 0
+        self._socket: ConnectedSocket | None = None
 
     def attach(self, connection: Connection) -> None:
         """`connection` is being opened; this is its handler."""
@@ -320,7 +321,8 @@ class Transport(_FlowControlMixin):
         if name == "sockname":
             return socket_address(*connection.destination)
         if name == "socket":
-            return ConnectedSocket(self)
+            self._socket = self._socket or ConnectedSocket(self)
+            return self._socket
         if name == "statistics" and self._opened:
             return statistics_of(connection, self._sent, self._waiting_bytes, self._received)
         return default

@@ -158,9 +158,14 @@ class DatagramPort:
         return f"{self.sockname}{peer}{', closed' if self._closed else ''}"
 
     def send(
-        self, data: bytes, to: HostPort | SocketAddress | None, source: HostPort | SocketAddress | None
+        self,
+        data: bytes | bytearray | memoryview,
+        to: HostPort | SocketAddress | None,
+        source: HostPort | SocketAddress | None,
     ) -> None:
         """See DatagramEndpoint.send."""
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"data: expecting a bytes-like instance, got {type(data).__name__!r}")
         if self._closed:
             raise os_error(errno.EBADF, "the endpoint is closed")
         peer = self.remote if to is None else (pack(to[0]), check_port(to[1]))
@@ -173,7 +178,7 @@ class DatagramPort:
         family = family_of(peer[0])
         if 8 + len(data) > family.longest:
             raise os_error(errno.EMSGSIZE, f"{len(data)} bytes")
-        self._ports.stack.send_datagram(family, family.key(*own, *peer), data)
+        self._ports.stack.send_datagram(family, family.key(*own, *peer), bytes(data))
 
     def _source_for(self, destination: bytes) -> tuple[bytes, int]:
         """Where we are bound, or which of the addresses that we are bound to speaks to `destination`."""

@@ -59,6 +59,7 @@ class Application:
 
     @property
     def ended(self) -> bool:
+        """Whether the connection is over; `error` says how."""
         return self.error is not None
 
     def on_established(self, connection: Connection) -> None:

@@ -128,6 +128,7 @@ class Statement:
 
     @property
     def place(self) -> str:
+        """File and line, for whoever has to look."""
         return f"{self.file}:{self.line}"
 
 

@@ -26,6 +26,7 @@ class Words:
 
     @property
     def next(self) -> str:
+        """The next word, which stays; empty at the end."""
         return self._words[self._at] if self else ""
 
     def take(self, what: str) -> str:
@@ -43,6 +44,7 @@ class Words:
         return True
 
     def integer(self, what: str, most: int = UNBOUNDED) -> int:
+        """The next word, a whole number from 0 to `most`."""
         word = self.take(what)
         try:
             number = int(word, 0)
@@ -53,12 +55,15 @@ class Words:
         return number
 
     def seconds(self, what: str) -> float:
+        """The next word, a number."""
         return number_in(self.take(what), what)
 
     def span(self, what: str) -> Range:
+        """The next word, a number or a range."""
         return range_in(self.take(what), what)
 
     def end(self) -> None:
+        """Nothing may follow."""
         if self:
             raise Wrong(f"{self.next!r} is not understood here")
 
