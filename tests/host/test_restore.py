@@ -9,9 +9,11 @@ import pytest
 
 from tests.host.test_journal import another_instance, left_by_a_dead_instance
 from tests.host.world import BLOCK, CHANGES, FILTER, RULE, World
-from tunsmith.host import journal
-from tunsmith.host.journal import Journal
+from tunsmith.errors import HostError
+from tunsmith.host import journal, restore
+from tunsmith.host.journal import Entry, Journal
 from tunsmith.host.restore import Outcome, lines, replay, replay_all
+from tunsmith.route.change import Change
 
 
 @pytest.fixture
@@ -26,6 +28,25 @@ def world() -> World:
     for change in CHANGES:
         made.make(change)
     return made
+
+
+class OneByOne(World):
+    """The block cannot go before the filter."""
+
+    def take_back(self, change: Change) -> bool:
+        if change == BLOCK and self.holds(FILTER):
+            raise HostError("cannot: it would take another with it")
+        return super().take_back(change)
+
+
+def test_change_that_has_to_wait_for_another_is_taken_back_after_it() -> None:
+    world = OneByOne()
+    for change in CHANGES:
+        world.make(change)
+    entries = [Entry(change) for change in (FILTER, BLOCK, RULE)]
+    steps = restore.take_back(world, entries)
+    assert [step.outcome for step in steps] == [Outcome.DONE] * 3
+    assert world.undone == [RULE, FILTER, BLOCK]
 
 
 def test_what_a_dead_instance_has_left_is_taken_back_in_reverse(directory: Path, world: World) -> None:

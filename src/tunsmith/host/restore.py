@@ -79,8 +79,15 @@ class Replay:
 def take_back(
     machine: Undoing, entries: Iterable[Entry], lift: bool = True, dry_run: bool = False
 ) -> list[Step]:
-    """Undo `entries`, the last one first; those that block stay unless `lift`. Never raises: see `Step.why`."""
-    return [_take_back(machine, entry, lift, dry_run) for entry in reversed(tuple(entries))]
+    """Undo `entries`, the last one first; those that block stay unless `lift`. Never raises: see `Step.why`.
+
+    What could not be done is tried once more: of rules that have the same priority, the last may have to wait until
+    those before it are gone."""
+    steps = [_take_back(machine, entry, lift, dry_run) for entry in reversed(tuple(entries))]
+    return [
+        _take_back(machine, step.entry, lift, dry_run) if step.outcome is Outcome.FAILED else step
+        for step in steps
+    ]
 
 
 def replay(opened: Journal, machine: Undoing, lift: bool = True) -> Replay:

@@ -1,9 +1,9 @@
 """Our table of nftables: it remembers of each connection whether it belongs to the TUN.
 
-A connection whose first packet goes past the TUN, or comes from elsewhere than the TUN to this machine, bears our
-mark from then on: in its conntrack entry, and in each packet of it, before the route is looked up. So replies of
-services leave the way their clients came, published ports of containers work, and the answers to our own sockets
-pass a strict reverse path filter (with src_valid_mark). Only our bit is ever set or looked at.
+A connection that is our own, or comes from elsewhere than the TUN to this machine, bears our mark from then on: in its
+conntrack entry, and in each packet of it, before the route is looked up. So replies of services leave the way their
+clients came, published ports of containers work, and the answers to our own sockets pass a strict reverse path filter
+(with src_valid_mark). Only our bit is ever set or looked at.
 
 Connections that began before us have no mark. Those to a port that was served at start are known by their source
 port, and by not being a SYN.
@@ -26,11 +26,13 @@ def table(
     mark: int,
     *,
     served: Collection[int] = (),
+    sockets_bear_it: bool = True,
     gateway: bool = False,
     hidden: Iterable[Address] = (),
 ) -> str:
-    """The text of the table. `gateway`: traffic of other hosts goes into the TUN too, with their own addresses.
-    `hidden` are addresses that nobody may speak to but through the TUN."""
+    """The text of the table. `sockets_bear_it`: our own sockets do; where not, they are known by leaving past the TUN,
+    as does what others begin in the moment before the rules are there. `gateway`: traffic of other hosts goes into
+    the TUN too, with their own addresses. `hidden` are addresses that nobody may speak to but through the TUN."""
     is_ours, remember, bear = (
         f"ct mark & {mark:#x} == {mark:#x}",
         f"ct mark set ct mark | {mark:#x}",
@@ -49,7 +51,8 @@ def table(
         leaving.append(
             f'oifname "{tun}" tcp sport {{ {ports} }} tcp flags & (fin | syn | rst | ack) != syn {remember} {bear}'
         )
-    leaving.append(f'oifname != "{tun}" ct state new {remember}')
+    own = f"meta mark & {mark:#x} == {mark:#x}" if sockets_bear_it else f'oifname != "{tun}"'
+    leaving.append(f"{own} ct state new {remember}")
     chains = [
         _chain("arriving", f"type filter hook prerouting priority {_MANGLE}", arriving),
         _chain("passing", f"type filter hook forward priority {_MANGLE}", passing),

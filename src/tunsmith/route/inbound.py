@@ -27,6 +27,7 @@ def keep(site: Site, draft: Draft) -> None:
             site.tun,
             numbers.mark,
             served=site.snapshot.served,
+            sockets_bear_it=draft.mark != 0,
             gateway=wish.gateway,
             hidden=[address.ip for address in wish.addresses if wish.strict],
         )

@@ -21,11 +21,12 @@ from tunsmith.up.asked import Asked
 class Footprint:
     """The changes of one instance."""
 
-    __slots__ = ("_machine", "guard", "journal")
+    __slots__ = ("_inherited", "_machine", "guard", "journal")
 
     def __init__(self, machine: Machine, journal: Journal, guard: Guard) -> None:
         """Takes all three."""
         self._machine = machine
+        self._inherited = bool(journal.entries)
         self.journal = journal
         self.guard = guard
 
@@ -42,11 +43,14 @@ class Footprint:
         return cls(Machine(), journal, guard)
 
     def make(self, changes: Sequence[Change], blocks: Iterable[Change] = ()) -> list[str]:
-        """Make `changes`, in this order; `blocks` are those among them that are to outlive a crash. Returns what could
-        not be done and is no reason to give up, in lines for people. Raises HostError with part of them made."""
-        self.journal.write(changes, list(blocks))
+        """Make `changes`, in this order; `blocks` are those among them that are to outlive a crash. What a dead
+        instance has left in the journal and on the machine is not made again. Returns what could not be done and is
+        no reason to give up, in lines for people. Raises HostError with part of them made."""
+        there = {entry.change for entry in self.journal.entries}
+        wanted = [change for change in changes if change not in there or not self._machine.holds(change)]
+        self.journal.write([change for change in wanted if change not in there], list(blocks))
         missed = []
-        for change in changes:
+        for change in wanted:
             try:
                 self._machine.make(change)
             except HostError as error:
@@ -64,10 +68,12 @@ class Footprint:
         ]
         self.journal.keep([entry for entry in self.journal.entries if entry not in entries or entry in left])
 
-    def end(self) -> Replay:
+    def end(self, served: bool) -> Replay:
         """Take everything back, the last change first, and be gone, journal and guard as well. Never raises: what
-        could not be taken back is told, and stays in the journal."""
-        found = restore.replay(self.journal, self._machine)
+        could not be taken back is told, and stays in the journal.
+
+        Where we never `served`, and a dead instance had left a block, that stays: a start that fails opens nothing."""
+        found = restore.replay(self.journal, self._machine, lift=served or not self._inherited)
         self._machine.close()
         self.guard.release()
         return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from tunsmith.route.change import AddFirewall, AddRoute, AddRule, Change, SetSysctl
+from tunsmith.route.change import AddRoute, AddRule, Change, SetSysctl
 from tunsmith.route.facts import Snapshot
 
 
@@ -19,12 +19,12 @@ def without(snapshot: Snapshot, changes: Iterable[Change]) -> Snapshot:
     made = list(changes)
     routes = {change.route for change in made if isinstance(change, AddRoute)}
     rules = {change.rule for change in made if isinstance(change, AddRule)}
-    firewalls = {change.name for change in made if isinstance(change, AddFirewall)}
+    marks = {rule.fwmask for rule in rules}
     was = {change.path: change.was for change in made if isinstance(change, SetSysctl)}
     return replace(
         snapshot,
         routes=tuple(route for route in snapshot.routes if route not in routes),
         rules=tuple(rule for rule in snapshot.rules if rule not in rules),
-        firewalls=snapshot.firewalls - firewalls,
+        marks=frozenset(each for each in snapshot.marks if each[0] not in marks),
         settings={**snapshot.settings, **was},
     )

@@ -114,11 +114,10 @@ async def serve(prepared: Prepared, report: Report, capture: Capture | None, beg
     """Change the machine, serve, and put it back. `began` is when the program was started (monotonic seconds), for
     what is told. Raises TunsmithError where it cannot be done; the machine is as it was then, too."""
     stop, notify = Stop(), Notify()
-    engine = None
+    engine, flows = None, Hushed(report)
     try:
         from tunsmith.engine import Engine
 
-        flows = Hushed(report)
         engine = Engine(
             prepared.device,
             prepared.dialer,
@@ -146,16 +145,16 @@ async def serve(prepared: Prepared, report: Report, capture: Capture | None, beg
         notify.say(STOPPING=1)
         if stop.why:
             report.stopping(stop.why)
-        _end(prepared, engine, report)
+        _end(prepared, engine, report, served=flows.aloud)
         stop.close()
         notify.close()
 
 
-def _end(prepared: Prepared, engine: Engine | None, report: Report) -> None:
+def _end(prepared: Prepared, engine: Engine | None, report: Report, served: bool) -> None:
     """Routes first: no packet is to wait for an engine that has gone."""
     if prepared.footprint is not None:
         asyncio.get_running_loop().remove_reader(prepared.footprint.guard.fileno())
-        report.stopped(prepared.footprint.end())
+        report.stopped(prepared.footprint.end(served))
     if engine is not None:
         engine.close()
     prepared.device.close()
