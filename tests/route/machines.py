@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from ipaddress import ip_address, ip_interface, ip_network
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from ipaddress import ip_interface
 
+from tests.route.entries import connected, route
+from tests.route.guests import Guest
 from tunsmith.route.facts import DEFAULT, KERNEL, LOCAL, MAIN, Link, LinkAddress, Route, Rule, Snapshot
 from tunsmith.route.plan import settings
 
@@ -15,18 +18,6 @@ STOCK_RULES = (
     Rule(6, 0, LOCAL, protocol=KERNEL),
     Rule(6, 32766, MAIN, protocol=KERNEL),
 )
-LAN4, LAN6 = "192.168.7", "fd07:"
-
-
-def route(prefix: str, device: str = "", gateway: str = "", table: int = MAIN, **more: object) -> Route:
-    via = ip_address(gateway) if gateway else None
-    return Route(ip_network(prefix), device, via, table, **{"protocol": 3, **more})  # type: ignore[arg-type]
-
-
-def connected(prefix: str, device: str) -> Route:
-    """As the kernel makes it of an address."""
-    four = ip_network(prefix).version == 4
-    return route(prefix, device, protocol=KERNEL, scope=253 if four else 0, metric=0 if four else 256)
 
 
 def machine(
@@ -66,6 +57,22 @@ def machine(
         {**values, **(changed or {})},
         served=frozenset(served),
     )
+
+
+def with_guests(host: Snapshot, guests: Iterable[Guest]) -> Snapshot:
+    """`host` after each of `guests` has set itself up."""
+    for guest in guests:
+        names = [link.name for link in guest.links]
+        host = replace(
+            host,
+            links=(*host.links, *guest.links),
+            addresses=(*host.addresses, *guest.addresses),
+            routes=(*host.routes, *guest.routes),
+            rules=tuple(sorted((*host.rules, *guest.rules), key=lambda rule: (rule.version, rule.priority))),
+            marks=host.marks | guest.marks,
+            settings={**{path: _stock(path) for path in settings(names)}, **host.settings},
+        )
+    return host
 
 
 def _stock(path: str) -> str:

@@ -136,9 +136,11 @@ class ReplaceRoute:
 
     old: Route
     new: Route
+    transient: bool = False
+    """Both lead to an interface that goes with us."""
 
     def undo(self) -> Change | None:
-        return ReplaceRoute(self.new, self.old)
+        return None if self.transient else ReplaceRoute(self.new, self.old)
 
     def commands(self) -> list[str]:
         return [f"{_ip(self.new.prefix.version)} route replace {_route(self.new)}"]
@@ -269,6 +271,10 @@ def _route(route: Route) -> str:
     return " ".join(words)
 
 
+def _table(number: int) -> str:
+    return "main" if number == MAIN else str(number or "")
+
+
 def _rule(rule: Rule) -> str:
     words = ["not"] if rule.inverted else []
     words += [f"from {rule.source}" if rule.source is not None else "from all"]
@@ -283,7 +289,7 @@ def _rule(rule: Rule) -> str:
         if last:
             words.append(f"{word} {first}" if first == last else f"{word} {first}-{last}")
     words.append(
-        f"goto {rule.goto}" if rule.action == "goto" else f"{rule.action} {rule.table or ''}".strip()
+        f"goto {rule.goto}" if rule.action == "goto" else f"{rule.action} {_table(rule.table)}".strip()
     )
     if rule.suppress_prefixlength >= 0:
         words.append(f"suppress_prefixlength {rule.suppress_prefixlength}")

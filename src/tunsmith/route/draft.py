@@ -33,4 +33,4 @@ class Draft:
         if found:
             self.steps.append(Step(reason, found))
         if blocks:
-            self.blocks += found
+            self.blocks += [change for change in found if change.undo() is not None]

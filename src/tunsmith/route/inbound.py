@@ -44,6 +44,13 @@ def keep(site: Site, draft: Draft) -> None:
     )
 
 
+def loosen(site: Site, draft: Draft) -> None:
+    """Answers to sockets that are bound to the uplink come in, without a firewall."""
+    draft.add(
+        "the reverse path filter lets answers in that come by the uplink", _filters(site, False), blocks=True
+    )
+
+
 def _filters(site: Site, marked: bool) -> list[Change]:
     found: list[Change] = []
     for device in site.uplinks(4):

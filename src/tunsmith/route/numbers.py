@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tunsmith.errors import UsageError
-from tunsmith.route.facts import Rule, Snapshot
-from tunsmith.route.uplink import catches_all
+from tunsmith.route.facts import MAIN, Rule, Snapshot
+from tunsmith.route.uplink import first_for_all
 
 _FULL = 0xFFFFFFFF
 # From the top, where few look; 0x00ff0000 is Tailscale's, 0xc000 Kubernetes'. A signed int holds all of them.
@@ -24,10 +24,11 @@ _NAMES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """`mark` is 0 where no bit is free. `local_table` is that of what stays local (strict), `firewall` the name of
-    our table of nftables."""
+    """`lasting`: the TUN interface was there before us, and stays. `mark` is 0 where no bit is free. `local_table`
+    is that of what stays local (strict), `firewall` the name of our table of nftables."""
 
     tun: str
+    lasting: bool
     mark: int
     table: int
     local_table: int
@@ -38,7 +39,14 @@ def choose(tun: str, snapshot: Snapshot) -> Numbers:
     """Raises UsageError where something is used up, or where `tun` is taken."""
     name = free_name(tun, snapshot)
     table, local_table = free_tables(snapshot)
-    return Numbers(name, free_mark(snapshot), table, local_table, free_firewall(name, snapshot))
+    return Numbers(
+        name,
+        snapshot.link(name) is not None,
+        free_mark(snapshot),
+        table,
+        local_table,
+        free_firewall(name, snapshot),
+    )
 
 
 def free_name(asked: str, snapshot: Snapshot) -> str:
@@ -95,7 +103,7 @@ def free_firewall(tun: str, snapshot: Snapshot) -> str:
 class Block:
     """Where our rules of one version stand: the first has priority `first`, each next is `step` further (0: all have
     the same priority, where the kernel keeps the order in which they were added), and `beyond` is the priority of
-    the first rule behind them."""
+    the first rule behind them that would take everything."""
 
     first: int
     step: int
@@ -107,20 +115,32 @@ class Block:
 
 def place(count: int, version: int, snapshot: Snapshot) -> Block:
     """Room for `count` rules: after the rules of others that select something special, so that those go on to hold,
-    and before the first that would take everything. Raises UsageError where such a rule is the very first one."""
+    and before the first that would take everything. A look into main for what is narrow there may come on either
+    side. Raises UsageError where the rule that takes everything is the very first one."""
     rules = [rule for rule in snapshot.rules if rule.version == version]
-    limits = [rule.priority for rule in rules if catches_all(rule, snapshot)]
-    if not limits:
+    last = first_for_all(snapshot, version)
+    if last is None:
         raise UsageError(
             f"no rule leads IPv{version} traffic to a table with a way out; see: ip -{version} rule"
         )
-    limit = min(limits)
-    before = max((rule.priority for rule in rules if rule.priority < limit), default=-1)
-    if before < 0:
+    beyond = last.priority
+    taken = {rule.priority for rule in rules}
+    after = max(
+        (rule.priority for rule in rules if rule.priority < beyond and not _is_neutral(rule)), default=-1
+    )
+    first = beyond - count
+    while first > after:
+        used = [priority for priority in range(first, first + count) if priority in taken]
+        if not used:
+            return Block(first, 1, beyond)
+        first = min(used) - count
+    if after < 0:
         raise UsageError(
-            f"the rule of priority {limit} takes all IPv{version} traffic and none stands before it; "
+            f"the rule of priority {beyond} takes all IPv{version} traffic and no place is free before it; "
             f"see: ip -{version} rule"
         )
-    if limit - before > count:
-        return Block(limit - count, 1, limit)
-    return Block(before, 0, limit)
+    return Block(max(priority for priority in taken if priority < beyond), 0, beyond)
+
+
+def _is_neutral(rule: Rule) -> bool:
+    return rule.action == "lookup" and rule.table == MAIN and rule.suppress_prefixlength >= 0

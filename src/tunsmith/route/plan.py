@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from tunsmith.errors import UsageError
-from tunsmith.route import interface, mark, tun
+from tunsmith.route import cover, gateway, interface, mark, replace, tun
 from tunsmith.route.change import Change
 from tunsmith.route.draft import Draft, Step
 from tunsmith.route.facts import Snapshot
 from tunsmith.route.numbers import Numbers, choose
-from tunsmith.route.site import Site
+from tunsmith.route.site import Site, within
+from tunsmith.route.uplink import is_wide
 from tunsmith.route.wish import AUTO, Wish
 
 
@@ -32,7 +33,8 @@ class Plan:
     """`mark` is for our own sockets, 0 for none; `pin` is the interface they must be bound to, "" for none. Where
     `must_pin` is set, a socket that is not bound would come back through the TUN: without a `pin` nothing may be
     dialed. `notes` are lines for people about what could not be done. `blocks` is what stays, and keeps traffic
-    from leaving past the TUN, where we die and the wish was to fail closed."""
+    from leaving past the TUN, where we die and the wish was to fail closed. `served` is the ports that were served
+    at start."""
 
     wish: Wish
     numbers: Numbers
@@ -43,6 +45,7 @@ class Plan:
     must_pin: bool = False
     notes: tuple[str, ...] = ()
     blocks: tuple[Change, ...] = ()
+    served: frozenset[int] = frozenset()
 
     @property
     def tun(self) -> str:
@@ -76,11 +79,19 @@ def plan(wish: Wish, snapshot: Snapshot) -> Plan:
     if wish.interface and snapshot.link(wish.interface) is None:
         names = ", ".join(link.name for link in snapshot.links if not link.loopback)
         raise UsageError(f"there is no interface {wish.interface}; there are {names or 'none'}")
-    numbers = choose(wish.tun, snapshot)
+    _check_network(wish, snapshot)
+    return plan_with(choose(wish.tun, snapshot), wish, snapshot)
+
+
+def plan_with(numbers: Numbers, wish: Wish, snapshot: Snapshot, strategy: str = "") -> Plan:
+    """The same with numbers that are ours already. Raises UsageError."""
     site = Site(wish, snapshot, numbers)
-    strategy = wish.strategy if wish.strategy != AUTO else _fitting(numbers)
+    if not strategy:
+        strategy = wish.strategy if wish.strategy != AUTO else _fitting(site)
     made = Draft()
     tun.set_up(site, made)
+    if wish.gateway:
+        gateway.forward(site, made)
     _STRATEGIES[strategy](site, made)
     return Plan(
         wish,
@@ -92,14 +103,30 @@ def plan(wish: Wish, snapshot: Snapshot) -> Plan:
         made.must_pin,
         tuple(made.notes),
         tuple(made.blocks) if wish.fail_closed else (),
+        snapshot.served,
     )
 
 
-def _fitting(numbers: Numbers) -> str:
+def _check_network(wish: Wish, snapshot: Snapshot) -> None:
+    """The networks of the TUN are nobody else's."""
+    for address in wish.addresses:
+        for route in snapshot.routes:
+            if route.device == wish.tun or is_wide(route):
+                continue
+            if within(route.prefix, address.network) or within(address.network, route.prefix):
+                raise UsageError(
+                    f"the TUN's network {address.network} is in use: there is a route to {route.prefix} "
+                    f"({route.device or route.kind})"
+                )
+
+
+def _fitting(site: Site) -> str:
     """The strategy for one who leaves it to us."""
-    return "mark" if numbers.mark else "interface"
+    if not site.snapshot.rules:
+        return "cover"
+    return "mark" if site.numbers.mark else "interface"
 
 
 _STRATEGIES: Mapping[str, Callable[[Site, Draft], None]] = MappingProxyType(
-    {"mark": mark.draft, "interface": interface.draft}
+    {"mark": mark.draft, "interface": interface.draft, "replace": replace.draft, "cover": cover.draft}
 )

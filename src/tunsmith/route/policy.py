@@ -28,7 +28,7 @@ from tunsmith.route.draft import Draft
 from tunsmith.route.facts import MAIN, OURS, Prefix, Rule, Snapshot
 from tunsmith.route.numbers import marks_in, place
 from tunsmith.route.site import LAST, Site, is_private, route, within
-from tunsmith.route.uplink import WIDE, catches_all, connected
+from tunsmith.route.uplink import WIDE, catches_all, connected, first_for_all
 
 _DNS = (53, 53)
 _TCP = 6
@@ -44,7 +44,7 @@ def tables(site: Site, draft: Draft) -> None:
         draft.add(
             f"table {table} leads IPv{version} into {site.tun}",
             (
-                AddRoute(replace(route(prefix, table, site.tun), source=source), transient=True)
+                AddRoute(replace(route(prefix, table, site.tun), source=source), transient=site.transient)
                 for prefix in site.captured(version)
             ),
         )
@@ -135,7 +135,8 @@ def marks_of_others(snapshot: Snapshot, version: int) -> list[tuple[int, int]]:
     """Marks by which others tell their own packets from the rest. Where no rule of theirs has led these away before
     ours, ours must let them pass, or the packets of a VPN would come back through the TUN."""
     theirs = [rule for rule in snapshot.rules if rule.version == version]
-    limit = min((rule.priority for rule in theirs if catches_all(rule, snapshot)), default=0)
+    last = first_for_all(snapshot, version)
+    limit = last.priority if last is not None else 0
     led_away = {
         (rule.fwmark, rule.fwmask)
         for rule in theirs

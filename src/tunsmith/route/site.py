@@ -16,11 +16,12 @@ IPV6_METRIC = 1024
 """That of an IPv6 route that was added without one (IP6_RT_PRIO_USER)."""
 LINK = 253
 """RT_SCOPE_LINK: of an IPv4 route without a gateway."""
-NOT_ROUTED: tuple[Prefix, ...] = tuple(
-    ip_network(each)
-    for each in ("169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32", "fe80::/10", "ff00::/8")
-)
-"""Link-local addresses, groups, broadcast: what belongs to a link is not for a TUN."""
+NOT_FORWARDED: tuple[Prefix, ...] = (ip_network("224.0.0.0/4"), ip_network("255.255.255.255/32"))
+"""Groups and broadcast: packets for them leave by an interface, never by a gateway."""
+KEPT_BY_KERNEL: tuple[Prefix, ...] = (ip_network("fe80::/10"), ip_network("ff00::/8"))
+"""The same of IPv6, for which every link has a route."""
+OF_A_LINK: tuple[Prefix, ...] = (ip_network("169.254.0.0/16"), *NOT_FORWARDED, *KEPT_BY_KERNEL)
+"""What belongs to a link is not for a TUN."""
 _NEVER_PUBLIC: tuple[Prefix, ...] = tuple(
     ip_network(each)
     for each in (
@@ -39,6 +40,11 @@ class Site:
     @property
     def tun(self) -> str:
         return self.numbers.tun
+
+    @property
+    def transient(self) -> bool:
+        """What leads to the TUN goes with us."""
+        return not self.numbers.lasting
 
     @property
     def has_firewall(self) -> bool:
@@ -70,7 +76,7 @@ class Site:
 
     def spared(self, version: int) -> list[Prefix]:
         """What is not, though it lies within that."""
-        links = (prefix for prefix in NOT_ROUTED if prefix.version == version)
+        links = (prefix for prefix in OF_A_LINK if prefix.version == version)
         taken = self.captured(version)
         return [
             prefix for prefix in dict.fromkeys([*self.wish.excluded(version), *links]) if prefix not in taken

@@ -11,19 +11,27 @@ from tunsmith.route.wish import host_interface
 def set_up(site: Site, draft: Draft) -> None:
     """Addresses stand alone (/32, /128): that of its network into the TUN is a matter of the strategy, so that our
     own sockets do not find it."""
-    switches: list[Change] = []
     read = site.snapshot.settings.get
+    changes: list[Change] = []
+
+    def switch(key: str, value: str, usual: str) -> None:
+        path = f"net/{key.format(site.tun)}"
+        changes.append(SetSysctl(path, value, read(path, usual), transient=site.transient))
+
     if 6 in site.versions and read("net/ipv6/conf/default/disable_ipv6") == "1":
-        switches.append(SetSysctl(f"net/ipv6/conf/{site.tun}/disable_ipv6", "0", "1", transient=True))
+        switch("ipv6/conf/{}/disable_ipv6", "0", "1")
     if site.wish.gateway:
-        switches.append(SetSysctl(f"net/ipv4/conf/{site.tun}/forwarding", "1", "0", transient=True))
+        switch("ipv4/conf/{}/forwarding", "1", "0")
     if "1" in (read("net/ipv4/conf/all/rp_filter"), read("net/ipv4/conf/default/rp_filter")):
-        # Answers of a resolver in the LAN come out of the TUN.
-        switches.append(SetSysctl(f"net/ipv4/conf/{site.tun}/rp_filter", "2", "1", transient=True))
-    addresses = [
-        AddAddress(site.tun, host_interface(address.ip), transient=True)
-        for version in site.versions
-        if (address := site.wish.address(version)) is not None
-    ]
-    changes = [*switches, SetLink(site.tun, up=True, mtu=site.wish.mtu, transient=True), *addresses]
+        switch("ipv4/conf/{}/rp_filter", "2", "1")  # answers of a resolver in the LAN come out of the TUN
+    before = site.snapshot.link(site.tun)
+    was_up, was_mtu = (before.up, before.mtu) if before is not None else (False, 0)
+    changes.append(
+        SetLink(site.tun, True, site.wish.mtu, was_up=was_up, was_mtu=was_mtu, transient=site.transient)
+    )
+    known = {each.address for each in site.snapshot.addresses if each.device == site.tun}
+    for version in site.versions:
+        address = site.wish.address(version)
+        if address is not None and (alone := host_interface(address.ip)) not in known:
+            changes.append(AddAddress(site.tun, alone, transient=site.transient))
     draft.add(f"the TUN interface {site.tun} has addresses of its own", changes)

@@ -21,6 +21,12 @@ def tables_of_the_rest(snapshot: Snapshot, version: int) -> set[int]:
     return {rule.table for rule in snapshot.rules if rule.version == version and catches_all(rule, snapshot)}
 
 
+def first_for_all(snapshot: Snapshot, version: int) -> Rule | None:
+    """The rule that decides for a packet of no special kind; None on a machine without policy routing."""
+    found = (rule for rule in snapshot.rules if rule.version == version and catches_all(rule, snapshot))
+    return min(found, key=lambda rule: rule.priority, default=None)
+
+
 def catches_all(rule: Rule, snapshot: Snapshot) -> bool:
     """Whether an ordinary packet to the Internet goes no further than `rule`."""
     narrow = rule.source, rule.destination, rule.oif, rule.ip_protocol, rule.iif if rule.iif != "lo" else ""

@@ -71,8 +71,9 @@ class Wish:
 
     def included(self, version: int) -> list[Prefix]:
         """What goes through the TUN, by prefix, none where this version is not asked for."""
+        everything = ANY4 if version == 4 else ANY6
         if not self.include:
-            return [ANY4 if version == 4 else ANY6]
+            return [] if everything in self.exclude else [everything]
         return _of(version, self.include)
 
     def excluded(self, version: int) -> list[Prefix]:
