@@ -18,16 +18,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tunsmith.device.base import Device
-from tunsmith.dns.fakeip import FakeIpPool
+from tunsmith.dns.slots import Slots
 from tunsmith.errors import DialError, HostError
 from tunsmith.host.steering import steer_by_source
-from tunsmith.workers import job as jobs
-from tunsmith.workers.job import Job
+from tunsmith.workers import orders
 from tunsmith.workers.slots import SlotKeeper
-from tunsmith.workers.worker import READY
+from tunsmith.workers.worker import DEVICE_LOST, READY
+
+if TYPE_CHECKING:
+    from tunsmith.workers.orders import Job, Order
 
 PATIENCE = 2.0
 """Seconds that workers have to end by themselves."""
@@ -51,20 +54,24 @@ class _Worker:
 class Crew:
     """Workers for the `queues` of one TUN. `start`, then they run by themselves until `close`."""
 
-    def __init__(self, queues: Sequence[Device], job: Job, notice: Callable[[str], None]) -> None:
-        """`notice` is told in a line what happens to workers. The queues are ours from now on. Raises HostError
-        where packets cannot be kept to one queue."""
+    def __init__(
+        self, queues: Sequence[Device], job: Job, slots: Slots, notice: Callable[[str], None]
+    ) -> None:
+        """Every worker does `job`. `slots` is the table of fake addresses they share; `notice` is told in a line what
+        happens to them. The queues are ours from now on. Raises HostError where packets cannot be kept to one
+        queue."""
         steer_by_source(queues[0].fileno())
         self._queues = list(queues)
-        limits = job.settings.limits
-        share = replace(job.settings, limits=replace(limits, flows=-(-limits.flows // len(queues))))
-        self._job = replace(job, settings=share)
+        self._job = job
         self._notice = notice
-        self._keeper = SlotKeeper(FakeIpPool.of(job.settings.network).slots)
+        self._keeper = SlotKeeper(slots)
+        self._standing: dict[str, Order] = {}
         self._workers: list[_Worker | None] = [None] * len(queues)
         self._delays = [SOONEST] * len(queues)
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._closed = False
+        self.on_device_lost: Callable[[], None] | None = None
+        """Told when there is nothing more to read and never will be."""
 
     async def start(self) -> None:
         """Have every worker ready. Raises DialError in the words of the first that cannot; all are gone then."""
@@ -75,6 +82,15 @@ class Crew:
         except BaseException:
             await self.close()
             raise
+
+    def tell(self, order: Order, standing: str = "") -> None:
+        """Have every worker do `order`. A standing one, called by a name, is done by those who are to come, too, until
+        there is another of that name."""
+        if standing:
+            self._standing[standing] = order
+        for worker in self._workers:
+            if worker is not None and worker.ready.done():
+                self._order(worker, order)
 
     @property
     def processes(self) -> list[int]:
@@ -116,7 +132,7 @@ class Crew:
             )
         control.setblocking(False)
         names.setblocking(False)
-        jobs.send(control, self._job)
+        orders.send(control, self._job)
         ready = self._loop.create_future()
         worker = _Worker(number, device, process, control, names, ready, asyncio.Event(), self._loop.time())
         self._workers[number] = worker
@@ -132,6 +148,8 @@ class Crew:
         if word == READY:
             if not worker.ready.done():
                 worker.ready.set_result(None)
+            for order in self._standing.values():
+                self._order(worker, order)
             return
         self._loop.remove_reader(worker.control.fileno())
         worker.ended.set()
@@ -147,6 +165,10 @@ class Crew:
 
     def _replace(self, worker: _Worker, reason: str) -> None:
         code = _end_of(worker.process)
+        if code == DEVICE_LOST:
+            if self.on_device_lost is not None:
+                self.on_device_lost()
+            return
         lived = self._loop.time() - worker.since
         number = worker.number
         self._delays[number] = SOONEST if lived > LATEST else min(2 * self._delays[number], LATEST)
@@ -155,6 +177,10 @@ class Crew:
             f"worker {number} (pid {worker.process.pid}) has ended ({how}) with its flows; another takes its place"
         )
         self._timers[number] = self._loop.call_later(self._delays[number], self._hire, number)
+
+    def _order(self, worker: _Worker, order: Order) -> None:
+        with suppress(OSError):  # it is ending; its end is told
+            orders.send(worker.control, order)
 
     def _release(self, worker: _Worker) -> None:
         self._loop.remove_reader(worker.control.fileno())

@@ -2,8 +2,8 @@
 
     python -P -m tunsmith.workers.worker CONTROL NAMES QUEUE      three descriptors
 
-CONTROL brings the job (workers/job.py), one word goes back, READY or why not, and its end is the worker's end.
-Over NAMES the keeper of the fake addresses is asked (workers/slots.py).
+CONTROL brings the job and orders (workers/orders.py), one word goes back, READY or why not, and its end is the worker's
+end. Over NAMES the keeper of the fake addresses is asked (workers/slots.py).
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ import sys
 from typing import TYPE_CHECKING
 
 from tunsmith.errors import TunsmithError
-from tunsmith.workers import job as jobs
+from tunsmith.workers import orders
 from tunsmith.workers.slots import KeeperGone, LeasedSlots
 
 if TYPE_CHECKING:
     from tunsmith.engine import Engine
-    from tunsmith.workers.job import Job
+    from tunsmith.workers.orders import Job
 
 READY = b"ready"
+DEVICE_LOST = 3
+"""The exit code of a worker whose queue has ended."""
 _NOT_MEANT_FOR_US = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """A terminal and systemd send these to every process; the crew is told by its keeper."""
 
@@ -44,27 +46,29 @@ def main(control: int, names: int, queue: int) -> None:
     with socket.socket(fileno=control) as channel, socket.socket(fileno=names) as keeper:
         channel.setblocking(True)
         try:
-            job = jobs.receive(channel)
+            job = orders.receive(channel)
         except EOFError:
             return
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(_work(job, channel, keeper, queue))
+            runner.run(_work(job, channel, LeasedSlots(keeper), queue))
 
 
-async def _work(job: Job, channel: socket.socket, keeper: socket.socket, queue: int) -> None:
+async def _work(job: Job, channel: socket.socket, slots: LeasedSlots, queue: int) -> None:
     loop = asyncio.get_running_loop()
-    dismissed = asyncio.Event()
     loop.set_exception_handler(_leave_without_keeper)
     try:
-        engine = _engine(job, LeasedSlots(keeper), queue)
+        engine = job(queue, slots)
+        engine.on_device_lost = lambda: os._exit(DEVICE_LOST)
         await engine.start()
     except TunsmithError as error:
         channel.send(str(error).encode())
         return
-    gc.set_threshold(50_000, 20, 20)  # flows free themselves; cycles are rare
+    gc.collect()
+    gc.set_threshold(50_000, 20, 20)  # as in cli/run.py
     gc.freeze()
     channel.send(READY)
-    loop.add_reader(channel.fileno(), dismissed.set)  # it never says more: this is its end
+    dismissed = asyncio.Event()
+    loop.add_reader(channel.fileno(), _obey, channel, engine, dismissed)
     try:
         await dismissed.wait()
     finally:
@@ -72,19 +76,13 @@ async def _work(job: Job, channel: socket.socket, keeper: socket.socket, queue: 
         engine.close()
 
 
-def _engine(job: Job, slots: LeasedSlots, queue: int) -> Engine:
-    from tunsmith.device.tun import TunDevice
-    from tunsmith.dial.escape import Escape
-    from tunsmith.dial.underway import Underway
-    from tunsmith.dial.url import make_dialer
-    from tunsmith.engine import Engine
-    from tunsmith.relay.reporters import make_reporter
-
-    escape = Escape(job.interface, job.mark, Underway())
-    device = TunDevice(queue, job.offload, job.mtu)
-    return Engine(
-        device, make_dialer(job.via, escape), job.settings, make_reporter(job.verbose, job.json), slots=slots
-    )
+def _obey(channel: socket.socket, engine: Engine, dismissed: asyncio.Event) -> None:
+    try:
+        order = orders.receive(channel)
+    except EOFError:
+        dismissed.set()
+    else:
+        order(engine)
 
 
 def _leave_without_keeper(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
