@@ -15,6 +15,9 @@ from tunsmith.errors import DeviceError, HostError, TunsmithError, UsageError
 from tunsmith.route.wish import AUTO, STRATEGIES, Wish
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tunsmith.relay.report import Reporter
     from tunsmith.up.asked import Asked
     from tunsmith.up.report import Report
 
@@ -67,6 +70,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="Most flows at a time; the longest idle one makes room.",
 )
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Processes that share the work, each with its own queue of the TUN.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show each flow on standard error.")
 @click.option("--json", is_flag=True, help="A line of JSON for each event and flow, on standard output.")
 @config_file.option
@@ -84,6 +95,7 @@ def command(
     state: Path | None,
     capture: str | None,
     max_flows: int,
+    workers: int,
     verbose: bool,
     json: bool,
 ) -> int:
@@ -120,11 +132,13 @@ def command(
         strict=strict,
         fail_closed=fail_closed,
     )
-    asked = Asked(wish, state or default_directory(), via, confirm or 0.0, Limits(flows=max_flows))
+    if capture is not None and workers > 1:
+        raise UsageError("--capture: packets are written by one process; leave out --workers")
+    asked = Asked(wish, state or default_directory(), via, confirm or 0.0, workers, Limits(flows=max_flows))
     try:
         if dry_run:
             return _show(asked, json)
-        return _run(asked, _report(verbose, json), capture)
+        return _run(asked, _report(verbose, json), _flows(verbose, json), capture)
     except (HostError, DeviceError) as error:
         return complain(str(error), NOT_STARTED)
     except UsageError:
@@ -142,7 +156,7 @@ def _show(asked: Asked, as_json: bool) -> int:
     return 0
 
 
-def _run(asked: Asked, report: Report, capture: str | None) -> int:
+def _run(asked: Asked, report: Report, flows: Callable[[], Reporter], capture: str | None) -> int:
     began = time.monotonic()
     from tunsmith.cli.process import (
         check_descriptor_limit,
@@ -155,7 +169,7 @@ def _run(asked: Asked, report: Report, capture: str | None) -> int:
 
     check_descriptor_limit()
     raise_descriptor_limit()
-    prepared = prepare(look(asked))
+    prepared = prepare(look(asked), flows)
     keep_freed_memory(trim=32 << 20, mmap=1 << 20)
     written = open_capture(capture)
     try:
@@ -164,6 +178,15 @@ def _run(asked: Asked, report: Report, capture: str | None) -> int:
         if written is not None:
             written.close()
     return 0
+
+
+def _flows(verbose: bool, as_json: bool) -> Callable[[], Reporter]:
+    """Makes the reporter of a worker: it tells of flows what `_report` would."""
+    from tunsmith.relay.reporters import JsonLines, Lines, Notices
+
+    if as_json:
+        return JsonLines.on_stdout
+    return Lines if verbose else Notices
 
 
 def _report(verbose: bool, as_json: bool) -> Report:

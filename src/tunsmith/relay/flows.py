@@ -40,7 +40,7 @@ class FlowBook:
         self._label = label
         self.clock = clock
         self._pool = pool
-        self._reporter = reporter
+        self.reporter = reporter
         self._complaints: dict[type[DialError], float] = {}
 
     def enter(
@@ -68,7 +68,7 @@ class FlowBook:
         if record.pinned and self._pool is not None:
             self._pool.unpin(record.pinned)
             record.pinned = b""
-        self._tell(self._reporter.flow_ended, record)
+        self._tell(self.reporter.flow_ended, record)
 
     def refuse(self, protocol: str, family: IpFamily, key: bytes, target: Target, verdict: Verdict) -> None:
         """Enter a flow that `verdict` ends before it begins."""
@@ -87,7 +87,7 @@ class FlowBook:
 
     def notice(self, text: str) -> None:
         """A line for whoever reports."""
-        self._tell(self._reporter.notice, text)
+        self._tell(self.reporter.notice, text)
 
     def _tell(self, listener: Callable[[News], None], news: News) -> None:
         try:

@@ -40,6 +40,11 @@ class JsonLines:
         """None is standard error."""
         self._stream = stream
 
+    @classmethod
+    def on_stdout(cls) -> JsonLines:
+        """For a command whose standard output is nothing else."""
+        return cls(sys.stdout)
+
     def flow_ended(self, record: FlowRecord) -> None:
         self.write(
             event="flow",

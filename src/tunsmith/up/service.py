@@ -14,12 +14,12 @@ import asyncio
 import gc
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tunsmith.config import Settings
 from tunsmith.dial.escape import Escape
-from tunsmith.dial.underway import Underway
 from tunsmith.errors import HostError
 from tunsmith.host import nft, restore
 from tunsmith.host.guard import Word
@@ -33,18 +33,19 @@ from tunsmith.route.facts import Snapshot
 from tunsmith.route.plan import Plan, plan, settings
 from tunsmith.up.adopted import lasting
 from tunsmith.up.asked import Asked
+from tunsmith.up.engines import Engines, Recipe, make_engines, speak_up
 from tunsmith.up.footprint import Footprint
 from tunsmith.up.leftover import without
 from tunsmith.up.proof import prove
-from tunsmith.up.report import Hushed, Report, Works
+from tunsmith.up.report import Report, Works
 from tunsmith.up.stop import Stop, Stopped
-from tunsmith.up.upstream import Server, find_server, open_upstream, read_resolvers
+from tunsmith.up.upstream import Server, find_server, read_resolvers
 
 if TYPE_CHECKING:
     from tunsmith.device.pcap import Capture
     from tunsmith.device.tun import TunDevice
     from tunsmith.dial.base import Dialer
-    from tunsmith.engine import Engine
+    from tunsmith.relay.report import Reporter
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,52 +88,49 @@ class Prepared:
     """Everything is at hand, nothing changed. `footprint` is None where we may change nothing."""
 
     outlook: Outlook
-    device: TunDevice
+    queues: list[TunDevice]
     footprint: Footprint | None
+    recipe: Recipe
     escape: Escape
     dialer: Dialer
 
 
-def prepare(outlook: Outlook) -> Prepared:
-    """Open the TUN; begin journal and guard. To be called before there are threads and event loops. Raises UsageError,
-    HostError, DeviceError."""
+def prepare(outlook: Outlook, reporter: Callable[[], Reporter]) -> Prepared:
+    """Open the TUN; begin journal and guard. To be called before there are threads and event loops. `reporter` makes
+    the one who is told of flows, wherever they are. Raises UsageError, HostError, DeviceError."""
     asked, planned = outlook.asked, outlook.plan
-    escape = Escape(planned.pin or None, planned.mark, Underway())
-    if planned.must_pin and not planned.pin:
-        escape.leave_nowhere()
-    dialer = open_upstream(asked.via, escape, outlook.settings, outlook.search, outlook.server)
-    device = open_tun(planned.tun)
+    recipe = Recipe(asked.via, outlook.settings, outlook.search, outlook.server, planned, reporter)
+    escape = recipe.escape()
+    dialer = recipe.dialer(escape)
+    queues: list[TunDevice] = []
     try:
+        queues.extend(open_tun(planned.tun, multi_queue=asked.workers > 1) for _ in range(asked.workers))
         footprint = Footprint.begin(asked, planned.tun) if may_administer() else None
     except BaseException:
-        device.close()
+        for queue in queues:
+            queue.close()
         raise
-    return Prepared(outlook, device, footprint, escape, dialer)
+    return Prepared(outlook, queues, footprint, recipe, escape, dialer)
 
 
 async def serve(prepared: Prepared, report: Report, capture: Capture | None, began: float) -> None:
     """Change the machine, serve, and put it back. `began` is when the program was started (monotonic seconds), for
     what is told. Raises TunsmithError where it cannot be done; the machine is as it was then, too."""
     stop, notify = Stop(), Notify()
-    engine, flows = None, Hushed(report)
+    engines: Engines | None = None
+    served = False
     try:
-        from tunsmith.engine import Engine
-
-        engine = Engine(
-            prepared.device,
-            prepared.dialer,
-            prepared.outlook.settings,
-            flows,
-            capture,
-            prepared.escape,
+        engines = make_engines(
+            prepared.recipe, prepared.queues, prepared.escape, prepared.dialer, report, capture
         )
-        engine.on_device_lost = lambda: stop.because("the TUN interface is gone")
-        await stop.unless(engine.start())
+        engines.on_device_lost = lambda: stop.because("the TUN interface is gone")
+        await stop.unless(engines.start())
         works = await stop.unless(_change(prepared))
         gc.collect()
         gc.set_threshold(50_000, 20, 20)  # as in cli/run.py
         gc.freeze()
-        flows.aloud = True
+        engines.tell(speak_up, standing="report")
+        served = True
         report.works(replace(works, seconds=time.monotonic() - began))
         notify.say(READY=1, STATUS=f"{works.plan.tun} to {works.upstream}")
         notify.watch(asyncio.get_running_loop())
@@ -145,19 +143,20 @@ async def serve(prepared: Prepared, report: Report, capture: Capture | None, beg
         notify.say(STOPPING=1)
         if stop.why:
             report.stopping(stop.why)
-        _end(prepared, engine, report, served=flows.aloud)
+        await _end(prepared, engines, report, served)
         stop.close()
         notify.close()
 
 
-def _end(prepared: Prepared, engine: Engine | None, report: Report, served: bool) -> None:
+async def _end(prepared: Prepared, engines: Engines | None, report: Report, served: bool) -> None:
     """Routes first: no packet is to wait for an engine that has gone."""
     if prepared.footprint is not None:
         asyncio.get_running_loop().remove_reader(prepared.footprint.guard.fileno())
         report.stopped(prepared.footprint.end(served))
-    if engine is not None:
-        engine.close()
-    prepared.device.close()
+    if engines is not None:
+        await engines.close()
+    for queue in prepared.queues:
+        queue.close()
 
 
 async def _change(prepared: Prepared) -> Works:
