@@ -191,6 +191,17 @@ def test_no_error_about_an_error__rfc1812_4_3_2_7(family: IpFamily) -> None:
     assert len(two.left_port.take()) == 1
 
 
+def test_nor_where_the_error_stands_behind_extension_headers__rfc4443_2_4() -> None:
+    two = Two(forwarding=True)
+    source, destination = map(packed, NAMES[IPV6])
+    for kind, answers in ((1, 0), (128, 1)):
+        message = build_icmp(IPV6, source, destination, kind, 0, 0, bytes(60))[40:]
+        padding = bytes((58, 0, 1, 4, 0, 0, 0, 0))
+        head = IPV6.header(source, destination, 60, 8 + len(message), ttl=1)
+        two.receive(two.left, head + padding + message)
+        assert len(two.left_port.take()) == answers
+
+
 def test_no_error_about_later_fragments__rfc1812_4_3_2_7() -> None:
     two = Two(forwarding=True)
     two.receive(two.left, udp(*NAMES[IPV4], ttl=1, fragment=100))

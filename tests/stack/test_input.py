@@ -19,7 +19,7 @@ from tests.stack.packets import (
 from tunsmith.stack.config import StackConfig
 from tunsmith.stack.events import Datagram, Echo
 from tunsmith.stack.stack import Stack
-from tunsmith.wire.icmp import build_icmp
+from tunsmith.wire.icmp import IcmpError, build_error, build_icmp
 from tunsmith.wire.ip import IPV4, IPV6, IpFamily
 from tunsmith.wire.vnet import NEEDS_CSUM, VNET
 
@@ -118,11 +118,67 @@ def test_source_routes_are_dropped__rfc7126(kind: int) -> None:
     assert stack.drops == {"ip_source_route": 3}
 
 
-@pytest.mark.parametrize("options", [b"\x44\x01\0\0", b"\x01\x01\x01\x44", b"\x44\x09\x05\0", b"\x44\0\0\0"])
-def test_options_that_do_not_add_up_are_dropped(options: bytes) -> None:
+@pytest.mark.parametrize(
+    ("options", "pointer"),
+    [(b"\x44\x01\0\0", 21), (b"\x01\x01\x01\x44", 24), (b"\x44\x09\x05\0", 21), (b"\x44\0\0\0", 21)],
+)
+def test_options_that_do_not_add_up_are_told_of__rfc1122_3_2_2_5(options: bytes, pointer: int) -> None:
     stack = Stack()
-    stack.receive(with_ipv4_options(udp_packet(IPV4, b"query"), options), 1.0)
+    bad = with_ipv4_options(udp_packet(IPV4, b"query"), options)
+    stack.receive(bad, 1.0)
     assert stack.drops == {"ip_options": 1}
+    ((header, message),) = sent(stack)
+    assert (header.source, header.destination) == (STACK[IPV4], HOST[IPV4])
+    assert (message[:2], message[4:]) == (b"\x0c\0", bytes((pointer, 0, 0, 0)) + bad)
+
+
+BAD_OPTION = b"\x3a\0\x80\x04" + bytes(4)
+"""Hop by hop, in front of ICMPv6: an option that nobody knows, of which the sender wants to hear."""
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=name)
+@pytest.mark.parametrize("kind", ["error", "ping", "fragment"])
+def test_of_what_is_wrong_with_an_error_nobody_is_told__rfc1122_3_2_2_rfc4443_2_4(
+    family: IpFamily, kind: str
+) -> None:
+    stack = Stack()
+    message = (ping(family) if kind == "ping" else error(family))[family.header_length :]
+    if family is IPV4:
+        bad = with_ipv4_options(packet(IPV4, 1, message, fragment=100 * (kind == "fragment")), b"\x44\0\0\0")
+    elif kind == "fragment":
+        bad = packet(IPV6, 44, b"\x3c\0\0\1" + bytes(4) + BAD_OPTION + message)
+    else:
+        bad = packet(IPV6, 0, BAD_OPTION + message)
+    stack.receive(bad, 1.0)
+    assert len(sent(stack)) == (kind == "ping")
+
+
+@pytest.mark.parametrize("kind", [5, 137])
+def test_of_what_is_wrong_with_a_redirect_nobody_is_told_either__rfc4443_2_4(kind: int) -> None:
+    stack = Stack()
+    if kind == 5:
+        stack.receive(with_ipv4_options(packet(IPV4, 1, bytes((5,)) + bytes(7)), b"\x44\0\0\0"), 1.0)
+    else:
+        stack.receive(packet(IPV6, 0, BAD_OPTION + bytes((137,)) + bytes(7)), 1.0)
+    assert sent(stack) == []
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=name)
+@pytest.mark.parametrize("kind", ["error", "ping"])
+def test_of_an_error_that_never_becomes_whole_nobody_is_told__rfc1122_3_2_2(
+    family: IpFamily, kind: str
+) -> None:
+    stack = Stack()
+    message = (ping(family, bytes(80)) if kind == "ping" else error(family))[family.header_length :]
+    first, *_ = fragments(family, family.icmp, message, 16)
+    stack.receive(first, 1.0)
+    stack.handle_timeout(60.0)
+    assert stack.drops == {"fragment_timeout": 1}
+    assert len(sent(stack)) == (kind == "ping")
+
+
+def error(family: IpFamily) -> bytes:
+    return build_error(family, HOST[family], STACK[family], IcmpError.PORT, udp_packet(family, b"query"))
 
 
 # --- unknown protocols ---

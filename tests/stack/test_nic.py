@@ -12,6 +12,9 @@ from tunsmith.stack.nic import Nic
     [
         (False, {"addresses": ["nonsense"]}, "no address of an interface"),
         (False, {"addresses": ["10.0.0.1/33"]}, "no address of an interface"),
+        (False, {"addresses": ["10.0.0.0/24"]}, "that is the network itself"),
+        (False, {"addresses": ["fd00::/64"]}, "that is the network itself"),
+        (False, {"addresses": ["10.0.0.255/24"]}, "that is everybody"),
         (False, {"mac": MAC}, "carries no Ethernet"),
         (True, {}, "needs a MAC address"),
         (True, {"mac": "nonsense"}, "hex"),

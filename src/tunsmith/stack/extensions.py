@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from tunsmith.errors import WireError
 from tunsmith.wire.checksum import Buffer
+from tunsmith.wire.icmp import is_error
+from tunsmith.wire.ip import IPV6, IpHeader
+from tunsmith.wire.ndp import REDIRECT
 
 HOP_BY_HOP, ROUTING, FRAGMENT, NO_NEXT_HEADER, DESTINATION = 0, 43, 44, 59, 60
 EXTENSIONS = frozenset({HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION})
@@ -106,6 +109,21 @@ def walk(
             _check_options(packet, offset + 2, end, multicast)
         named_at, offset = offset, end
     raise WireError("extension_chain")
+
+
+def carries_error(header: IpHeader, packet: Buffer) -> bool:
+    """Whether `packet`, or the beginning of one, is an ICMP error or a redirect: about those no error is sent (RFC 1122
+    §3.2.2, RFC 4443 §2.4 e). Its headers may be as bad as they like."""
+    family, protocol, at = header.family, header.protocol, header.header_length
+    if family is IPV6:
+        for _ in range(MAX_HEADERS):
+            if protocol not in EXTENSIONS or at + 8 > len(packet):
+                break
+            step = 8 if protocol == FRAGMENT else 8 + 8 * packet[at + 1]
+            protocol, at = packet[at], at + step
+    if protocol != family.icmp or at >= len(packet):
+        return False
+    return is_error(family, packet[at]) or (family is IPV6 and packet[at] == REDIRECT)
 
 
 def _end(packet: Buffer, protocol: int, offset: int) -> int:

@@ -10,9 +10,10 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from tunsmith.errors import WireError
+from tunsmith.stack.extensions import carries_error
 from tunsmith.wire.checksum import finish, ones_sum
 from tunsmith.wire.fragments import fragment
-from tunsmith.wire.icmp import IcmpError, is_error
+from tunsmith.wire.icmp import IcmpError
 from tunsmith.wire.ip import IPV6, IpHeader, is_unicast, parse_ip
 from tunsmith.wire.offload import segment
 from tunsmith.wire.vnet import GSO_ECN, GSO_NONE, GSO_UDP_L4, NEEDS_CSUM, PLAIN, VNET, VNET_HDR_LEN
@@ -76,13 +77,10 @@ class Forwarder:
         self, header: IpHeader, packet: memoryview, error: IcmpError, now: float, rest: int = 0
     ) -> None:
         """Tell the source of `packet` that it did not go on, from the address that it knows us by."""
-        family = header.family
-        at = header.header_length
-        about_error = header.protocol == family.icmp and at < len(packet) and is_error(family, packet[at])
         source = self._router.source_for(header.source)
-        if source is None or header.fragment_offset or about_error:
+        if source is None or header.fragment_offset or carries_error(header, packet):
             return
-        self._router.stack.send_error(family, source, header.source, error, packet, now, rest)
+        self._router.stack.send_error(header.family, source, header.source, error, packet, now, rest)
 
 
 def _travels(address: bytes) -> bool:

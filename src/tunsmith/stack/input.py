@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 from tunsmith.errors import WireError
 from tunsmith.stack.events import DatagramError, Echo
-from tunsmith.stack.extensions import UNKNOWN_HEADER, Fragment, ParameterProblem, walk
+from tunsmith.stack.extensions import (
+    ERRONEOUS_FIELD,
+    UNKNOWN_HEADER,
+    Fragment,
+    ParameterProblem,
+    carries_error,
+    walk,
+)
 from tunsmith.stack.reassembly import Reassembler
 from tunsmith.stack.tcp.timers import NEVER
 from tunsmith.wire.checksum import ones_sum, pseudo_sum
@@ -108,11 +115,15 @@ class Input:
     def _parameter_problem(
         self, header: IpHeader, packet: memoryview, problem: ParameterProblem, now: float
     ) -> None:
-        """Count a fault and tell its sender: ICMPv6 type 4 with the code of the fault. Never about multicast
-        (RFC 4443 §2.4 e.3 would allow it for unknown options, but we have no address to answer from)."""
+        """Count a fault and tell its sender: ICMPv6 type 4 with the code of the fault, or ICMP type 12. Never about
+        multicast (RFC 4443 §2.4 e.3 would allow it for unknown options, but we have no address to answer from)."""
         stack = self.stack
         stack.drops[problem.reason] += 1
-        if not is_unicast(header.destination):
+        if not is_unicast(header.destination) or header.fragment_offset or carries_error(header, packet):
+            return
+        if header.family is IPV4:
+            ends, pointer = (header.destination, header.source), problem.pointer << 24
+            stack.send_error(IPV4, *ends, IcmpError.PARAMETER, packet.tobytes(), now, pointer)
             return
         if not stack.icmp_errors.allow(now):
             stack.drops["icmp_rate_limited"] += 1
@@ -184,12 +195,10 @@ class Input:
     def on_timeout(self, now: float) -> None:
         """Datagrams that never became whole: time exceeded, if their beginning came (RFC 792, RFC 4443 §3.3)."""
         for quoted in self.reassembler.expire(now):
-            header_at = 12 if quoted[0] >> 4 == 4 else 8
-            length = 4 if header_at == 12 else 16
-            source = quoted[header_at : header_at + length]
-            destination = quoted[header_at + length : header_at + 2 * length]
-            family = IPV4 if length == 4 else IPV6
-            self.stack.send_error(family, destination, source, IcmpError.REASSEMBLY, quoted, now)
+            header = parse_ip(quoted)
+            if not carries_error(header, quoted):
+                ends = header.destination, header.source
+                self.stack.send_error(header.family, *ends, IcmpError.REASSEMBLY, quoted, now)
         self._arm()
 
     def _pass_on(
@@ -288,17 +297,16 @@ class _UnknownProtocol(WireError):
 
 
 def _ipv4_options(options: memoryview) -> list[int]:
-    """The option kinds in an IPv4 header. Raises WireError for a list that does not add up."""
+    """The option kinds in an IPv4 header. Raises ParameterProblem for a list that does not add up, RFC 1122
+    §3.2.2.5."""
     kinds: list[int] = []
     at = 0
     while at < len(options) and options[at]:
         if options[at] == 1:
             at += 1
             continue
-        if at + 1 >= len(options) or options[at + 1] < 2:
-            raise WireError("ip_options")
+        if at + 1 >= len(options) or not 2 <= options[at + 1] <= len(options) - at:
+            raise ParameterProblem("ip_options", ERRONEOUS_FIELD, IPV4.header_length + at + 1)
         kinds.append(options[at])
         at += options[at + 1]
-    if at > len(options):
-        raise WireError("ip_options")
     return kinds
