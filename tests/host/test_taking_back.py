@@ -279,9 +279,9 @@ def test_among_very_many_routes_ours_is_found(network: Network) -> None:
 
 
 def test_deleting_an_interface_puts_it_back_for_the_same_user(network: Network) -> None:
-    network.ip("tuntap add tuna mode tap user 1000 multi_queue")
+    network.ip("tuntap add tuna mode tap user 1000 group 50 multi_queue")
     before = network.json("-details", "link", "show", "tuna")[0]["linkinfo"]
-    change = DeleteLink("tuna", tap=True, user=1000, many_queues=True)
+    change = DeleteLink("tuna", tap=True, user=1000, many_queues=True, group=50)
     with Machine() as machine:
         machine.make(change)
         assert machine.take_back(change)

@@ -30,6 +30,7 @@ COMMANDS = {
     "demo": "See it at work on a private internet made for the occasion.",
     "restore": "Put the network back that a `tunsmith up` left behind which was killed.",
     "confirm": "Keep what `tunsmith up --confirm SECONDS` has set up.",
+    "link": "TUN and TAP interfaces that stay, by hand.",
     "echo": "A TCP echo server on an address of its own, behind a TUN interface.",
     "connect": "Standard input and output over TCP, from an address of its own, like nc.",
 }

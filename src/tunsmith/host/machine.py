@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Sequence
 from types import TracebackType
 
 from tunsmith.errors import DeviceError, HostError
@@ -72,6 +73,18 @@ class Machine:
         except DeviceError as error:
             raise HostError(str(error)) from error
 
+    def make_all(self, changes: Sequence[Change]) -> None:
+        """Make them in this order, or none: where one fails, those before it are taken back. Raises HostError."""
+        made: list[Change] = []
+        try:
+            for change in changes:
+                self.make(change)
+                made.append(change)
+        except BaseException:
+            for change in reversed(made):
+                self.take_back(change)
+            raise
+
     def holds(self, change: Change) -> bool:
         """Whether this machine is as `change` makes it: what it adds is there and equal in everything, what it
         deletes is not there, what it sets has that value."""
@@ -99,8 +112,8 @@ class Machine:
     def _make(self, change: Change) -> None:
         netlink = self._netlink
         match change:
-            case AddLink(name, tap, user, many_queues):
-                make_persistent(name, tap, user, many_queues)
+            case AddLink(name, tap, user, many_queues, group):
+                make_persistent(name, tap, user, many_queues, group)
             case DeleteLink(name):
                 links.delete_link(netlink, _index(name))
             case SetLink(name, up, mtu):
@@ -128,8 +141,8 @@ class Machine:
 
     def _holds(self, change: Change) -> bool:
         match change:
-            case AddLink(name, tap, user, many_queues):
-                return self._is_our_link(name, tap, user, many_queues)
+            case AddLink():
+                return self._is_made(change)
             case DeleteLink(name):
                 return self._link(name) is None
             case SetLink(name, up, mtu):
@@ -164,14 +177,12 @@ class Machine:
     def _link(self, name: str) -> Link | None:
         return next((link for link in links.read_links(self._netlink) if link.name == name), None)
 
-    def _is_our_link(self, name: str, tap: bool, user: int | None, many_queues: bool) -> bool:
-        tun = links.read_tun(self._netlink, name)
-        return tun is not None and (tun.tap, tun.owner, tun.many_queues, tun.persistent) == (
-            tap,
-            user,
-            many_queues,
-            True,
-        )
+    def _is_made(self, wanted: AddLink) -> bool:
+        tun = links.read_tun(self._netlink, wanted.name)
+        if tun is None or not tun.persistent:
+            return False
+        found = AddLink(wanted.name, tun.tap, tun.owner, tun.many_queues, tun.group)
+        return found == wanted
 
     def _has_address(self, device: str, address: Interface, peer: Address | None) -> bool:
         found = addresses.read_addresses(self._netlink, _name)

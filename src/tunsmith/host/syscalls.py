@@ -29,6 +29,8 @@ M_MMAP_THRESHOLD = -3
 _SIGSET_SIZE = 128
 _ARG_START = 48 - 3
 """Field 48 of /proc/PID/stat, counted from behind the name."""
+_PIDFD_GETFD = 438
+"""The same on every architecture."""
 
 
 def unshare(flags: int) -> None:
@@ -100,6 +102,14 @@ def signalfd(signals: Iterable[int]) -> int:
     if fd < 0:
         raise _error("signalfd")
     return fd
+
+
+def pidfd_getfd(pidfd: int, fd: int) -> int:
+    """A copy of descriptor `fd` of the process behind `pidfd`: pidfd_getfd(2), which takes the right to trace it."""
+    copy: int = _libc().syscall(_PIDFD_GETFD, pidfd, fd, 0)
+    if copy < 0:
+        raise _error("pidfd_getfd")
+    return copy
 
 
 def execvp(command: list[str]) -> OSError:

@@ -128,17 +128,24 @@ def adopt(
     return device
 
 
-def make_persistent(name: str, tap: bool, owner: int | None, multi_queue: bool) -> None:
-    """Make an interface that stays until it is deleted, for the user id `owner` or root: what `ip tuntap add` does.
-    Raises what `open_tun` raises; DeviceError also where there is an interface of that name, which is left as it is."""
+def make_persistent(
+    name: str,
+    tap: bool = False,
+    owner: int | None = None,
+    multi_queue: bool = False,
+    group: int | None = None,
+) -> None:
+    """Make an interface that stays until it is deleted, for the user id `owner`, the group id `group`, or root: what
+    `ip tuntap add` does. Raises what `open_tun` raises; DeviceError also where there is an interface of that
+    name, which is left as it is."""
     kind = (IFF_TAP if tap else IFF_TUN) | (IFF_MULTI_QUEUE if multi_queue else 0)
     request = _IFREQ_FLAGS.pack(_packed_name(name), kind | IFF_NO_PI | IFF_TUN_EXCL)
     fd = _open_clone_device()
     try:
         fcntl.ioctl(fd, _TUNSETIFF, request)
-        if owner is not None:
-            fcntl.ioctl(fd, _TUNSETOWNER, owner)
-        fcntl.ioctl(fd, _TUNSETPERSIST, 1)
+        for what, value in ((_TUNSETOWNER, owner), (_TUNSETGROUP, group), (_TUNSETPERSIST, 1)):
+            if value is not None:
+                fcntl.ioctl(fd, what, value)
     except OSError as error:
         if error.errno == errno.EBUSY:
             raise DeviceError(f"cannot make {name}: there is an interface of that name already") from error

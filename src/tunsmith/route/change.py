@@ -16,19 +16,21 @@ from tunsmith.route.facts import MAIN, Address, Interface, Route, Rule
 
 @dataclass(frozen=True, slots=True)
 class AddLink:
-    """Make a TUN interface (`tap`: TAP) that stays until it is deleted, for `user` (a uid) or root, with several
-    queues where asked."""
+    """Make a TUN interface (`tap`: TAP) that stays until it is deleted, for `user` (a uid), `group` (a gid) or root,
+    with several queues where asked."""
 
     name: str
     tap: bool = False
     user: int | None = None
     many_queues: bool = False
+    group: int | None = None
 
     def undo(self) -> Change | None:
-        return DeleteLink(self.name, self.tap, self.user, self.many_queues)
+        return DeleteLink(self.name, self.tap, self.user, self.many_queues, self.group)
 
     def commands(self) -> list[str]:
         owner = "" if self.user is None else f" user {self.user}"
+        owner += "" if self.group is None else f" group {self.group}"
         queues = " multi_queue" if self.many_queues else ""
         return [f"ip tuntap add dev {self.name} mode {'tap' if self.tap else 'tun'}{owner}{queues}"]
 
@@ -41,9 +43,10 @@ class DeleteLink:
     tap: bool = False
     user: int | None = None
     many_queues: bool = False
+    group: int | None = None
 
     def undo(self) -> Change | None:
-        return AddLink(self.name, self.tap, self.user, self.many_queues)
+        return AddLink(self.name, self.tap, self.user, self.many_queues, self.group)
 
     def commands(self) -> list[str]:
         return [f"ip link delete dev {self.name}"]

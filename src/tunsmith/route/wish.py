@@ -45,10 +45,8 @@ class Wish:
 
     def __post_init__(self) -> None:
         for name in (self.tun, self.interface):
-            if name and (not _NAME.fullmatch(name) or name in _RESERVED):
-                raise UsageError(
-                    f"{name!r} cannot be the name of an interface: 1 to 15 letters, digits, '.', '_' or '-'"
-                )
+            if name:
+                check_name(name)
         if self.tun and self.tun == self.interface:
             raise UsageError(f"{self.tun} cannot be the TUN interface and the way out at once")
         if self.strategy not in (AUTO, *STRATEGIES):
@@ -86,6 +84,14 @@ class Wish:
 
 def _of(version: int, prefixes: Sequence[Prefix]) -> list[Prefix]:
     return sorted({each for each in prefixes if each.version == version}, key=lambda each: each.prefixlen)
+
+
+def check_name(name: str) -> None:
+    """Raises UsageError where no interface can be called `name`."""
+    if not _NAME.fullmatch(name) or name in _RESERVED:
+        raise UsageError(
+            f"{name!r} cannot be the name of an interface: 1 to 15 letters, digits, '.', '_' or '-'"
+        )
 
 
 def host_interface(address: Address) -> Interface:

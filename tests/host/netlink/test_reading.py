@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -12,6 +13,7 @@ from tunsmith.host.netlink.channel import Netlink
 from tunsmith.host.netlink.links import Tun, read_links, read_tun
 from tunsmith.host.netlink.routes import MOST_OTHERS, add_route, read_routes, read_way
 from tunsmith.host.snapshot import take_snapshot
+from tunsmith.host.tun import open_tun
 from tunsmith.route.facts import KERNEL, MAIN, OURS, Route, Rule
 
 pytestmark = pytest.mark.netns
@@ -159,9 +161,11 @@ def test_links_and_addresses_are_as_ip_shows_them(network: Network) -> None:
 def test_what_a_tun_is_made_for(network: Network) -> None:
     network.ip("tuntap add tuna mode tun user 1000 group 50 multi_queue\ntuntap add tapa mode tap vnet_hdr\n")
     with Netlink() as netlink:
-        assert read_tun(netlink, "tuna") == Tun(False, 1000, 50, True, True, 0, 0, False)
-        assert read_tun(netlink, "tapa") == Tun(True, None, None, True, False, 0, 0, True)
+        assert read_tun(netlink, "tuna") == Tun(False, 1000, 50, True, True, 0, 0, False, False)
+        assert read_tun(netlink, "tapa") == Tun(True, None, None, True, False, 0, 0, True, False)
         assert read_tun(netlink, "uplink") is None
+        with closing(open_tun("tuna", multi_queue=True)), closing(open_tun("tuna", multi_queue=True)):
+            assert read_tun(netlink, "tuna") == Tun(False, 1000, 50, True, True, 2, 0, True, True)
 
 
 def test_of_very_many_routes_those_that_matter_are_told(network: Network) -> None:

@@ -12,7 +12,7 @@ from tunsmith.route.facts import Link
 
 NEW, DELETE, GET = 16, 17, 18
 UP, LOOPBACK = 0x1, 0x8
-_IFNAME, _MTU, _MASTER, _LINKINFO, _EXT_MASK = 3, 4, 10, 18, 29
+_IFNAME, _MTU, _MASTER, _LINKINFO, _EXT_MASK, _CARRIER = 3, 4, 10, 18, 29, 33
 _KIND, _DATA = 1, 2
 _SKIP_STATISTICS = 0x8
 _TUN_OWNER, _TUN_GROUP, _TUN_TYPE, _TUN_VNET_HEADER, _TUN_PERSIST = 1, 2, 3, 5, 6
@@ -25,7 +25,8 @@ _INFO = struct.Struct("=BxHiII")
 
 @dataclass(frozen=True, slots=True)
 class Tun:
-    """What only TUN and TAP interfaces have: who may open it (None: root), whether it stays, its queues."""
+    """What only TUN and TAP interfaces have: who may open it (None: root), whether it stays, its queues (told where
+    it may have many), and whether a program has it open."""
 
     tap: bool
     owner: int | None
@@ -35,6 +36,7 @@ class Tun:
     queues: int
     idle_queues: int
     vnet_header: bool
+    is_open: bool
 
 
 def read_links(netlink: Netlink) -> list[Link]:
@@ -50,7 +52,8 @@ def read_tun(netlink: Netlink, name: str) -> Tun | None:
     """What is special about the TUN or TAP interface `name`; None where it is no such thing. Raises OSError where
     there is none of that name."""
     message = netlink.ask(GET, _INFO.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + text(_IFNAME, name))
-    kind, data = _kind(parse(message)[2])
+    _, _, link = parse(message)
+    kind, data = _kind(link)
     if kind != "tun":
         return None
     found = attributes(data)
@@ -66,6 +69,7 @@ def read_tun(netlink: Netlink, name: str) -> Tun | None:
         queues=as_number(found.get(_TUN_QUEUES)),
         idle_queues=as_number(found.get(_TUN_IDLE_QUEUES)),
         vnet_header=flags.get(_TUN_VNET_HEADER, False),
+        is_open=link.get(_CARRIER) == b"\1",
     )
 
 
