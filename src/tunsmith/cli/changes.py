@@ -8,12 +8,15 @@ from typing import Any
 
 from tunsmith.route import record
 from tunsmith.route.change import Change
+from tunsmith.route.draft import Step
 
 
-def as_text(changes: Sequence[Change], undo: Iterable[Change | None] = (), notes: Iterable[str] = ()) -> str:
+def as_text(steps: Iterable[Step], undo: Iterable[Change | None] = (), notes: Iterable[str] = ()) -> str:
     """A command a line; then, where there is an `undo`, how it is taken back."""
-    lines = [f"# {note}" for note in notes]
-    lines += [command for change in changes for command in change.commands()]
+    lines = [f"# note: {note}" for note in notes]
+    for step in steps:
+        lines += [f"# {step.reason}"] if step.reason else []
+        lines += [command for change in step.changes for command in change.commands()]
     back = [command for change in undo if change is not None for command in change.commands()]
     return "\n".join([*lines, *(["", "# and back:", *back] if back else [])])
 

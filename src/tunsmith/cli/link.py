@@ -142,6 +142,7 @@ def _make(changes: list[Change], dry_run: bool, json: bool, undo: list[Change] |
     """Make `changes`, unless it is a `dry_run`, and say them; all or none."""
     from tunsmith.cli.changes import as_json, as_text, undo_of
     from tunsmith.host.machine import Machine
+    from tunsmith.route.draft import Step
 
     if not dry_run:
         try:
@@ -154,7 +155,7 @@ def _make(changes: list[Change], dry_run: bool, json: bool, undo: list[Change] |
     elif not changes:
         click.echo("# nothing to do: it is as it should be")
     else:
-        click.echo(as_text(changes, (undo or undo_of(changes)) if dry_run else ()))
+        click.echo(as_text([Step("", tuple(changes))], (undo or undo_of(changes)) if dry_run else ()))
     return 0
 
 

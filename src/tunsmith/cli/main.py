@@ -31,6 +31,7 @@ COMMANDS = {
     "restore": "Put the network back that a `tunsmith up` left behind which was killed.",
     "confirm": "Keep what `tunsmith up --confirm SECONDS` has set up.",
     "link": "TUN and TAP interfaces that stay, by hand.",
+    "route": "Lead this machine's traffic into such an interface, by hand, and back.",
     "echo": "A TCP echo server on an address of its own, behind a TUN interface.",
     "connect": "Standard input and output over TCP, from an address of its own, like nc.",
 }

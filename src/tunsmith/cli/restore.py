@@ -33,7 +33,7 @@ def command(tun: str | None, state: Path | None, dry_run: bool, json: bool) -> i
     with Machine() as machine:
         found = replay_all(state or default_directory(), machine, tun, dry_run=dry_run)
     if json:
-        click.echo(json_format.dumps({"dry_run": dry_run, "journals": [_object(each) for each in found]}))
+        click.echo(json_format.dumps({"dry_run": dry_run, "journals": [as_object(each) for each in found]}))
     else:
         _print(found, dry_run)
     return FAILED if any(each.left for each in found) else 0
@@ -51,7 +51,8 @@ def _print(found: list[Replay], dry_run: bool) -> None:
             click.echo("\n".join(lines(each)))
 
 
-def _object(found: Replay) -> dict[str, Any]:
+def as_object(found: Replay) -> dict[str, Any]:
+    """What became of one journal, for json.dumps."""
     header = found.contents.header
     return {
         "journal": str(found.path),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from tunsmith.host.machine import Machine
+from tunsmith.host.sysctl import read_sysctl
 from tunsmith.route.change import AddAddress, AddRoute, Change, SetLink, SetSysctl
 from tunsmith.route.facts import Link
 
@@ -17,8 +18,11 @@ def lasting(changes: Iterable[Change], link: Link, machine: Machine) -> Iterator
         if machine.holds(change):
             continue
         if isinstance(change, SetLink) and change.name == link.name:
-            yield replace(change, was_up=link.up, was_mtu=link.mtu, transient=False)
-        elif isinstance(change, AddAddress | AddRoute | SetSysctl):
+            mtu, was_mtu = (0, 0) if change.mtu == link.mtu else (change.mtu, link.mtu)
+            yield SetLink(link.name, change.up, mtu, was_up=link.up, was_mtu=was_mtu)
+        elif isinstance(change, SetSysctl):
+            yield replace(change, was=read_sysctl(change.path) or change.was, transient=False)
+        elif isinstance(change, AddAddress | AddRoute):
             yield replace(change, transient=False)
         else:
             yield change
