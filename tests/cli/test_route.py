@@ -24,9 +24,9 @@ ip address add 10.9.0.2/24 dev uplink
 ip address add fd09::2/64 dev uplink nodad
 ip route add default via 10.9.0.1
 ip route add default via fd09::1
-echo 0 > /proc/sys/net/ipv6/conf/default/addr_gen_mode
 ip tuntap add tun7 mode tun
 ip address add 10.7.0.1/24 dev tun7
+ip address add fd07::1/64 dev tun7 nodad
 ip link set tun7 up
 """
 FAR = {4: "203.0.113.9", 6: "2001:db9::9"}
@@ -125,10 +125,21 @@ def test_only_what_is_included_and_not_excluded(here: Routed) -> None:
     assert here.way(6) == "uplink"
 
 
-def test_the_address_that_the_tun_has_stays_its_only_one(here: Routed) -> None:
+def test_the_addresses_that_the_tun_has_stay_its_only_ones(here: Routed) -> None:
+    addresses = here.run("ip", "address", "show", "tun7")
     here.done("apply", "--tun", "tun7")
-    assert "10.7.0.1/24" in here.run("ip", "-4", "-oneline", "address", "show", "tun7")
-    assert here.run("ip", "-4", "-oneline", "address", "show", "tun7").count("inet") == 1
+    assert here.run("ip", "address", "show", "tun7") == addresses
+
+
+@families
+def test_a_tun_without_an_address_gets_one_of_both_families(here: Routed, family: int) -> None:
+    """Else what speaks the other would leave past it."""
+    here.run("ip", "address", "flush", "dev", "tun7")
+    here.done("apply", "--tun", "tun7")
+    assert here.way(family) == "tun7"
+    assert "inet" in here.run("ip", f"-{family}", "address", "show", "tun7")
+    here.done("undo", "--tun", "tun7")
+    assert "inet" not in here.run("ip", "address", "show", "tun7")
 
 
 def test_notes_say_what_the_program_behind_it_must_do(here: Routed) -> None:
