@@ -18,13 +18,13 @@ import asyncio
 import errno
 from asyncio.constants import _SendfileMode
 from asyncio.transports import _FlowControlMixin
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tunsmith.aio.address import os_error, os_errors, socket_address
 from tunsmith.aio.sockets import ConnectedSocket
 from tunsmith.aio.statistics import statistics_of
+from tunsmith.aio.waiting import Waiting
 from tunsmith.stack.tcp.state import State
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ class Transport(_FlowControlMixin):
         self._protocol: Any = None
         self._buffered = False
         self._connection: Connection | None = None
-        self._waiting: deque[bytes | memoryview] = deque()
-        self._waiting_bytes = 0
+        self._waiting = Waiting()
         self._opened = self._closing = self._lost = False
         self._reading, self._resuming = True, False
         self._eof_written = self._eof_told = False
@@ -187,22 +186,13 @@ class Transport(_FlowControlMixin):
         taken = 0 if self._waiting else connection.send(data, self._clock())
         if taken < len(data):
             self._waiting.append(memoryview(data)[taken:])
-            self._waiting_bytes += len(data) - taken
             self._maybe_pause_protocol()  # type: ignore[attr-defined]  # typeshed hides it
 
     def _flush(self, connection: Connection) -> None:
         """Give the connection what waits here, now that it has room."""
-        waiting = self._waiting
-        while waiting:
-            data = waiting[0]
-            taken = connection.send(data, self._clock())
-            self._waiting_bytes -= taken
-            if taken < len(data):
-                waiting[0] = data[taken:]
-                break
-            waiting.popleft()
+        self._waiting.send_on(connection, self._clock)
         self._maybe_resume_protocol()  # type: ignore[attr-defined]
-        if not waiting and not self._lost:
+        if not self._waiting and not self._lost:
             if self._closing:
                 self._let_go(connection)
             elif self._eof_written:
@@ -221,7 +211,7 @@ class Transport(_FlowControlMixin):
     def get_write_buffer_size(self) -> int:
         """Bytes that the connection has not taken. What it has taken and not sent, at most
         `StackConfig.send_buffer`, is not counted, as a socket's buffer is not."""
-        return self._waiting_bytes
+        return self._waiting.bytes
 
     # --- the end ---
 
@@ -265,7 +255,6 @@ class Transport(_FlowControlMixin):
         """The protocol hears that it is over, in the next turn of the loop."""
         self._closing = True
         self._waiting.clear()
-        self._waiting_bytes = 0
         if not self._lost:
             self._lost = True
             self._loop.call_soon(self._connection_lost, error)
@@ -324,7 +313,7 @@ class Transport(_FlowControlMixin):
             self._socket = self._socket or ConnectedSocket(self)
             return self._socket
         if name == "statistics" and self._opened:
-            return statistics_of(connection, self._sent, self._waiting_bytes, self._received)
+            return statistics_of(connection, self._sent, self._waiting.bytes, self._received)
         return default
 
     def __repr__(self) -> str:

@@ -16,9 +16,8 @@ from collections.abc import Mapping
 
 from tunsmith.dial.base import Stream
 from tunsmith.dial.conversation import Conversation, patience
-from tunsmith.dial.resolve import Resolver, family_of
+from tunsmith.dial.resolve import Resolver
 from tunsmith.dial.tcp import Connector
-from tunsmith.dial.udp import DirectDatagrams
 from tunsmith.errors import (
     DialError,
     DialProhibited,
@@ -28,15 +27,12 @@ from tunsmith.errors import (
     WireError,
 )
 from tunsmith.flow import Target
+from tunsmith.testing.socks_association import BURST, REMEMBERED, Association
 from tunsmith.wire import socks5
 from tunsmith.wire.socks5 import Command, Method, Reply
 
 HANDSHAKE_TIMEOUT = 10.0
-REMEMBERED = 4096
-"""Requests kept in `asked`."""
 _CHUNK = 1 << 17
-_BURST = 64
-"""Datagrams moved per wake-up, so that one association cannot keep the loop."""
 _RESET = struct.pack("ii", 1, 0)
 """struct linger: close with RST."""
 
@@ -102,7 +98,7 @@ class SocksServer:
 
     def _accept(self) -> None:
         assert self._listener is not None
-        for _ in range(_BURST):
+        for _ in range(BURST):
             try:
                 sock, _ = self._listener.accept()
             except OSError:
@@ -181,7 +177,7 @@ class SocksServer:
 
     async def _associate(self, talk: Conversation) -> None:
         local, client = talk.sock.getsockname(), talk.sock.getpeername()
-        association = _Association(local[0], client[0], self)
+        association = Association(local[0], client[0], self.resolver, self.known, self.asked)
         try:
             await talk.say(socks5.reply(Reply.SUCCEEDED, local[0], association.port))
             await talk.hear(_until_end)
@@ -241,70 +237,3 @@ async def _pump(source: socket.socket, sink: socket.socket, broken: asyncio.Even
     await asyncio.sleep(0)  # the other way may have failed already, and just not been told
     if not broken.is_set():
         sink.shutdown(socket.SHUT_WR)
-
-
-class _Association:
-    """The UDP side of one association: an inner port for the client, an outer one per family for the rest."""
-
-    def __init__(self, host: str, client: str, server: SocksServer) -> None:
-        self._server = server
-        self._client_host = client
-        self._client = (client, 0)
-        self._inner = socket.socket(family_of(host) or socket.AF_INET, socket.SOCK_DGRAM)
-        self._inner.setblocking(False)
-        self._inner.bind((host, 0))
-        self.port: int = self._inner.getsockname()[1]
-        self._outer: dict[int, DirectDatagrams] = {}
-        self._met: set[Target] = set()
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._inner.fileno(), self._outbound)
-
-    def close(self) -> None:
-        self._loop.remove_reader(self._inner.fileno())
-        self._inner.close()
-        for outer in self._outer.values():
-            self._loop.remove_reader(outer.fileno())
-            outer.close()
-
-    def _outbound(self) -> None:
-        for _ in range(_BURST):
-            try:
-                datagram, source = self._inner.recvfrom(65536)
-            except OSError:
-                return
-            if source[0] != self._client_host:
-                continue
-            self._client = source[:2]
-            with contextlib.suppress(WireError, DialError, OSError):
-                self._forward(datagram)
-
-    def _forward(self, datagram: bytes) -> None:
-        size = socks5.datagram_header_size(datagram)
-        target = Target(*socks5.parse_datagram_header(datagram[:size]))
-        if target not in self._met and len(self._met) < REMEMBERED:
-            self._met.add(target)
-            self._server.asked.append(target)
-        target = self._server.known(target)
-        family = family_of(target.host) or socket.AF_INET
-        if family not in self._outer:
-            self._open(family)
-        self._outer[family].send([datagram[size:]], 0, target)
-
-    def _open(self, family: int) -> None:
-        outer = DirectDatagrams(family, None, self._server.resolver)
-        self._outer[family] = outer
-        self._loop.add_reader(outer.fileno(), self._inbound, outer)
-
-    def _inbound(self, outer: DirectDatagrams) -> None:
-        for _ in outer.faults():
-            pass  # SOCKS5 has no word for them
-        for _ in range(_BURST):
-            try:
-                data, size, peer = outer.receive()
-            except OSError:
-                return
-            header = socks5.datagram_header(peer.host, peer.port)
-            step = size or len(data) or 1
-            for start in range(0, len(data) or 1, step):
-                with contextlib.suppress(OSError):
-                    self._inner.sendto(header + data[start : start + step], self._client)

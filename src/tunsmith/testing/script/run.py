@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tunsmith.testing.script.runner import Runner, ScriptFailure
-from tunsmith.testing.script.stack_host import StackHost, configured
+from tunsmith.testing.script.settings import configured
+from tunsmith.testing.script.stack_host import StackHost
 from tunsmith.testing.script.statements import Script
 from tunsmith.wire.ip import IPV4, IpFamily
 

@@ -28,17 +28,13 @@ from tunsmith.stack.tcp.statistics import Statistics
 from tunsmith.stack.tcp.timers import DELAYED_ACK, LINGER, NEVER, PERSIST, RACK, RETRANSMIT
 from tunsmith.testing.clock import ManualClock
 from tunsmith.testing.script.host import CallFailed
-from tunsmith.testing.script.parser import ScriptError
+from tunsmith.testing.script.settings import WORDS
 from tunsmith.testing.script.statements import OwnerLine
 from tunsmith.testing.script.wire import PORTS, Wire, error_named, text
 from tunsmith.wire.ip import IpFamily
 from tunsmith.wire.offload import segment
 from tunsmith.wire.vnet import VNET_HDR_LEN
 
-PLAIN = StackConfig(timestamps=False, sack=False, window_scaling=False, receive_buffer_limit=0)
-"""No options but the MSS, no buffer that grows: a script sees nothing that it did not ask for."""
-WORDS: dict[str, Any] = {"on": True, "off": False}
-NAMES = frozenset(field.name for field in fields(StackConfig))
 WHOLE = frozenset({"receive_buffer", "send_buffer", "mss", "traffic_class", "ttl"})
 """Options of a connection that are counted, not measured."""
 STATISTICS = frozenset(field.name for field in fields(Statistics))
@@ -52,28 +48,6 @@ TIMERS = {
     "rack": RACK,
 }
 TOLD = {Established: "established", Readable: "readable", Writable: "writable", PeerClosed: "fin"}
-
-
-def configured(settings: dict[str, str], file: str) -> StackConfig:
-    """The configuration that `with` lines ask for: names are those of StackConfig. Raises ScriptError."""
-    values: dict[str, Any] = {}
-    for name, word in settings.items():
-        if name not in NAMES:
-            raise ScriptError(f"{file}: a stack has no setting {name!r}")
-        if isinstance(getattr(PLAIN, name), str):
-            values[name] = word
-            continue
-        if word in WORDS:
-            values[name] = WORDS[word]
-            continue
-        try:
-            values[name] = float(word) if isinstance(getattr(PLAIN, name), float) else int(word, 0)
-        except ValueError:
-            raise ScriptError(f"{file}: {name} cannot be {word!r}") from None
-    try:
-        return replace(PLAIN, **values)
-    except ValueError as error:
-        raise ScriptError(f"{file}: {error}") from None
 
 
 class StackHost:
