@@ -123,7 +123,7 @@ _SOURCE_PORT, _DESTINATION_PORT = 20, 22
 
 
 def measure(run: Run) -> dict[str, float]:
-    """Megabits a second; packets lost; and by how many milliseconds packets were late, on average."""
+    """Megabits a second, and by how many milliseconds packets were late, on average."""
     began = time.monotonic()
     end = began + run.seconds
     near, near_result = near_end(not run.sends, end)
