@@ -25,10 +25,10 @@ MADE = ["AddRoute", "AddRule", "SetSysctl"]
 class Instance:
     """tests/host/guarded.py"""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, state: Path | None = None) -> None:
         self.state, self.world = directory / "state", directory / "world"
         self.world.mkdir()
-        command = [sys.executable, "-m", "tests.host.guarded", str(self.state), str(self.world)]
+        command = [sys.executable, "-m", "tests.host.guarded", str(state or self.state), str(self.world)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -99,6 +99,17 @@ def test_the_guard_is_deaf_to_what_ends_the_others(instance: Instance, number: i
     os.kill(instance.guard, number)
     instance.end()
     assert instance.made() == []
+
+
+def test_a_state_directory_may_be_named_from_where_one_is(tmp_path: Path) -> None:
+    """The guard is somewhere else."""
+    started = Instance(tmp_path, Path(os.path.relpath(tmp_path / "state")))
+    try:
+        started.do("make")
+        started.end()
+        assert started.made() == []
+    finally:
+        started.close()
 
 
 def test_a_clean_stop_ends_the_guard_without_a_word(instance: Instance) -> None:

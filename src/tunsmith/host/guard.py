@@ -341,6 +341,8 @@ class _Watch:
         for step in found.steps:
             if step.outcome in (Outcome.CHANGED, Outcome.FAILED):
                 _say(str(step))
+        if found.notice:
+            _say(found.notice)
 
 
 def _sum(found: Replay) -> str:

@@ -109,6 +109,7 @@ class Journal:
 
         Raises UsageError where an instance runs that this one cannot run beside, HostError where nothing can be
         written or a leftover is not to be understood. Nothing was changed then."""
+        directory = directory.absolute()  # the guard has another working directory
         state.prepare(directory)
         namespace = NetworkNamespace.current()
         header = Header(tun, whole, Process.current(), int(time.time()), boot_id(), namespace)
