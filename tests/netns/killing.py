@@ -8,10 +8,12 @@ effect outside of it, from the first to the last: sys.setprofile sees them all, 
 that come so far that it works are stopped by SIGTERM: the steps of the tear-down are among the steps. The last try is
 not killed.
 
-With --strace, a real `tunsmith ARGUMENT...` is killed at the N-th system call of each kind instead, by strace(1).
+--who says who is killed at each step: the instance, both it and its guard, the guard of an instance that has been
+killed, or a `tunsmith restore` after both. With --strace the instance is a real `tunsmith ARGUMENT...`, and strace(1)
+kills it at its N-th system call of each kind.
 
-This process is the parent also of orphans (PR_SET_CHILD_SUBREAPER), so it knows when the guard is done. Then the
-machine is looked at. Prints one JSON object: how many tries, how long the slowest restore took.
+This process is the parent also of orphans (PR_SET_CHILD_SUBREAPER), so it knows when all is over. Then the machine is
+looked at. Prints one JSON object: how often somebody was killed, how long the slowest guard took.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ import ctypes
 import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -32,10 +33,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tests.host.private_network import SET_UP, Network
+from tests.netns.whole_machine import build, differences, look
 from tunsmith.cli.main import run
 from tunsmith.host.guard import NAME
-from tunsmith.host.syscalls import MS_PRIVATE, MS_REC, mount
 
 _PR_SET_CHILD_SUBREAPER = 36
 EFFECTS = {
@@ -44,58 +44,27 @@ EFFECTS = {
         "waitpid", "write", "writev",
     },
     "fcntl": {"fcntl", "flock", "ioctl"},
-    "_io": {"open", "write", "flush", "close"},
+    "_io": {"write"},
     "_posixsubprocess": {"fork_exec"},
-    "socket": {"bind", "close", "connect", "connect_ex", "send", "sendmsg", "sendto"},
+    "socket": {"connect", "connect_ex", "send", "sendmsg", "sendto"},
 }  # fmt: skip
 SYSTEM_CALLS = (
     "sendto", "sendmsg", "write", "fsync", "rename", "unlink", "mkdir", "ioctl", "clone", "clone3", "vfork", "wait4",
 )  # fmt: skip
 PREPARED = (
-    "asyncio",
-    "uvloop",
-    "tunsmith.cli.up",
-    "tunsmith.cli.up_report",
-    "tunsmith.engine",
+    "asyncio", "uvloop", "tunsmith.cli.up", "tunsmith.cli.up_report", "tunsmith.cli.restore", "tunsmith.engine",
     "tunsmith.up.service",
-)
+)  # fmt: skip
 """So that a child need not import them."""
-MACHINE = """\
-address add 10.9.0.7/24 dev uplink
-link add lan type veth peer name lanbox
-link set lanbox up
-link set lan up
-address add 192.168.7.1/24 dev lan
-address add fd07::1/64 dev lan nodad
-route add 203.0.113.0/24 via 192.168.7.9 dev lan metric 77
-route add unreachable 198.51.100.0/24 table 77
-rule add fwmark 0x100/0xff00 lookup 77 priority 1000
-"""
-FIREWALL = "table inet theirs { chain input { type filter hook input priority 0; policy accept; tcp dport 9 drop; }; }"
-SYSCTLS = {
-    "ipv4/conf/all/rp_filter": "1",
-    "ipv4/conf/uplink/rp_filter": "1",
-    "ipv4/conf/default/rp_filter": "2",
-}
-_SHOW = (
-    "ip -details link; ip address; ip route show table all; ip -6 route show table all; ip rule; ip -6 rule;"
-    "nft list ruleset"
-)
-_MOVING = ("nf_conntrack_count", "/neigh/default/last_queued")
+WORKS = b'"event": "up"'
 
 
 def main() -> None:
     options = argparse.ArgumentParser()
-    options.add_argument(
-        "directory", type=Path, help="an empty one, which is covered by a file system in memory"
-    )
+    options.add_argument("directory", type=Path)
+    options.add_argument("--who", choices=["instance", "both", "guard", "restore"], default="instance")
     options.add_argument("--every", type=int, default=1, help="kill at every so many steps only")
-    options.add_argument(
-        "--both", action="store_true", help="kill the guard with it, and run `tunsmith restore`"
-    )
-    options.add_argument(
-        "--restore", action="store_true", help="run `tunsmith restore` before the machine is looked at"
-    )
+    options.add_argument("--lift", action="store_true", help="run `tunsmith restore` before looking")
     options.add_argument("--strace", action="store_true", help="kill the real program at system calls")
     options.add_argument("arguments", nargs="+")
     asked = options.parse_args()
@@ -104,96 +73,179 @@ def main() -> None:
     for module in PREPARED:
         import_module(module)
     build(asked.directory)
-    bench = Bench(asked, [*asked.arguments, "--json", "--state", str(asked.directory / "state")])
+    state = asked.directory / "state"
+    bench = Bench(
+        state, [*asked.arguments, "--json", "--state", str(state)], asked.lift or asked.who != "instance"
+    )
     if asked.strace:
         for call in SYSTEM_CALLS:
-            bench.kill_at_every_step(partial(bench.start_traced, call))
+            bench.kill_at_every_step(partial(bench.kill_traced, call), asked.every)
     else:
-        bench.kill_at_every_step(bench.fork)
-    left = [path.name for path in bench.state.iterdir()]
+        attempts = {
+            "instance": bench.kill_instance,
+            "both": bench.kill_both,
+            "guard": bench.kill_guard,
+            "restore": bench.kill_restore,
+        }
+        bench.kill_at_every_step(attempts[asked.who], asked.every)
+    left = [path.name for path in state.iterdir()]
     if left:
         sys.exit(f"in the state directory there is {left}")
     print(json.dumps({"killed": bench.killed, "slowest": round(bench.slowest, 3)}))
 
 
 class Bench:
-    """The tries, and what came of them. `slowest` is the longest time from a death to the end of its guard."""
+    """The tries, and what came of them. `slowest` is the longest time from a death to the end of all processes."""
 
-    def __init__(self, asked: argparse.Namespace, arguments: list[str]) -> None:
-        self.state = asked.directory / "state"
+    def __init__(self, state: Path, arguments: list[str], lift: bool) -> None:
         self.killed = 0
         self.slowest = 0.0
-        self._asked = asked
+        self._state = state
         self._arguments = arguments
+        self._lift = lift
         self._before = look()
 
-    def kill_at_every_step(self, start: Callable[[int], tuple[int, int]]) -> None:
-        """Until one is not killed any more. `start` starts an instance that will be killed at a step, and tells its
-        process id and the end of its standard output."""
-        for step in count(1, self._asked.every):
-            code = stop_when_it_works(*start(step))
+    def kill_at_every_step(self, attempt: Callable[[int], bool], every: int) -> None:
+        """Until one is not killed any more: `attempt` tells whether that came to the step it is given."""
+        for step in count(1, every):
+            was_killed = attempt(step)
             died = time.monotonic()
             bury_all()
             self.slowest = max(self.slowest, time.monotonic() - died)
-            if self._asked.restore or self._asked.both:
-                restore(self.state)
-            self._compare(step)
-            if code == 0:
+            if self._lift:
+                restore(self._state)
+            different = differences(self._before, look())
+            if different:
+                sys.exit(f"killed at step {step}: {json.dumps(different, indent=1)}")
+            if not was_killed:
                 return
-            if code != -signal.SIGKILL:
-                sys.exit(f"the instance of step {step} ended with {code}")
             self.killed += 1
 
-    def fork(self, step: int) -> tuple[int, int]:
-        """An instance that is killed as it comes to its call number `step`."""
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.dup2(writing, 1)
-            os.closerange(3, 256)
-            sys.setprofile(Killer(step, self._asked.both))
-            code = run(self._arguments)
-            sys.setprofile(None)
-            os._exit(code)
-        os.close(writing)
-        return child, reading
+    def kill_instance(self, step: int) -> bool:
+        return killed(stop_when_it_works(*fork(self._arguments, Killer(step))))
 
-    def start_traced(self, call: str, step: int) -> tuple[int, int]:
-        """An instance that is killed as it enters system call `call` for the time number `step`."""
+    def kill_both(self, step: int) -> bool:
+        return killed(stop_when_it_works(*fork(self._arguments, KillerOfBoth(step))))
+
+    def kill_guard(self, step: int) -> bool:
+        stop_when_it_works(*fork(self._arguments, KillerOfGuard(step)), signal.SIGKILL)
+        return -signal.SIGKILL in bury_all()  # programs it had started may end as they like
+
+    def kill_restore(self, step: int) -> bool:
+        instance, output = fork(self._arguments)
+        read_until_it_works(output)
+        kill_guard_of(instance)
+        os.kill(instance, signal.SIGKILL)
+        bury_all()
+        return killed(stop_when_it_works(*fork(["restore", "--state", str(self._state)], Killer(step))))
+
+    def kill_traced(self, call: str, step: int) -> bool:
         reading, writing = os.pipe()
         trace = ["strace", "-D", "-qq", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={step}"]
-        program = [sys.executable, "-m", "tunsmith", *self._arguments]
-        process = subprocess.Popen([*trace, *program], stdout=writing)
+        process = subprocess.Popen(
+            [*trace, sys.executable, "-m", "tunsmith", *self._arguments], stdout=writing
+        )
         os.close(writing)
         process.returncode = 0  # it is waited for by its number
-        return process.pid, reading
-
-    def _compare(self, step: int) -> None:
-        now = look()
-        changed = {key: (was, now.get(key)) for key, was in self._before.items() if was != now.get(key)}
-        if changed or now.keys() != self._before.keys():
-            sys.exit(f"killed at step {step}: {json.dumps(changed, indent=1)}")
+        return killed(stop_when_it_works(process.pid, reading))
 
 
-def stop_when_it_works(child: int, output: int) -> int:
-    """Wait for its end, which is brought about by SIGTERM where it works; its exit code."""
-    said = b""
-    while chunk := os.read(output, 65536):
-        said += chunk
-        if b'"event": "up"' in said:
-            os.kill(child, signal.SIGTERM)
-            break
-    os.close(output)
+class Killer:
+    """Ends this process as it is about to make its call number `step` that has an effect outside."""
+
+    def __init__(self, step: int) -> None:
+        self.instance = 0
+        self._left = step
+
+    def __call__(self, frame: Any, event: str, called: Any) -> None:
+        if (
+            event != "c_call"
+            or called.__name__ not in EFFECTS.get(_module(called), ())
+            or not self.is_meant()
+        ):
+            return
+        self._left -= 1
+        if self._left == 0:
+            sys.setprofile(None)
+            self.kill()
+
+    def is_meant(self) -> bool:
+        """Not a child, which has inherited the profile."""
+        return os.getpid() == self.instance
+
+    def kill(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KillerOfBoth(Killer):
+    """The guard first, before it notices."""
+
+    def kill(self) -> None:
+        kill_guard_of(self.instance)
+        super().kill()
+
+
+class KillerOfGuard(Killer):
+    """The guard, after its instance has died."""
+
+    def is_meant(self) -> bool:
+        return self.instance not in (os.getpid(), os.getppid())
+
+
+def fork(arguments: list[str], killer: Killer | None = None) -> tuple[int, int]:
+    """A child that runs tunsmith with a killer beside it; its process id and the end of its standard output."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(writing, 1)
+        os.closerange(3, 256)
+        if killer is not None:
+            killer.instance = os.getpid()
+        sys.setprofile(killer)
+        code = run(arguments)
+        sys.setprofile(None)
+        sys.stdout.flush()
+        os._exit(code)
+    os.close(writing)
+    return child, reading
+
+
+def stop_when_it_works(child: int, output: int, number: int = signal.SIGTERM) -> int:
+    """Wait for its end, which is brought about by a signal where it works; its exit code."""
+    if read_until_it_works(output):
+        os.kill(child, number)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def bury_all() -> None:
-    """Wait for the end of everything that has been started."""
+def read_until_it_works(output: int) -> bool:
+    said = b""
+    while WORKS not in said and (chunk := os.read(output, 65536)):
+        said += chunk
+    os.close(output)
+    return WORKS in said
+
+
+def killed(code: int) -> bool:
+    """Whether a process was killed; it ended well otherwise, or the whole test fails."""
+    if code not in (0, -signal.SIGKILL):
+        sys.exit(f"a process ended with {code}")
+    return code != 0
+
+
+def kill_guard_of(instance: int) -> None:
+    for child in Path(f"/proc/{instance}/task/{instance}/children").read_text(encoding="ascii").split():
+        if Path(f"/proc/{child}/comm").read_text() == f"{NAME}\n":
+            os.kill(int(child), signal.SIGKILL)
+
+
+def bury_all() -> list[int]:
+    """Wait for the end of everything that has been started; the exit codes."""
+    codes = []
     while True:
         try:
-            os.wait()
+            codes.append(os.waitstatus_to_exitcode(os.wait()[1]))
         except ChildProcessError:
-            return
+            return codes
 
 
 def restore(state: Path) -> None:
@@ -207,78 +259,9 @@ def restore(state: Path) -> None:
         sys.exit(f"the second restore said {done.stdout}")
 
 
-class Killer:
-    """Ends this process before its call number `step` that has an effect outside; with `both` its guard before."""
-
-    def __init__(self, step: int, both: bool) -> None:
-        self._left = step
-        self._both = both
-        self._pid = os.getpid()
-
-    def __call__(self, frame: Any, event: str, called: Any) -> None:
-        if event != "c_call" or called.__name__ not in EFFECTS.get(_module(called), ()):
-            return
-        self._left -= 1
-        if self._left == 0 and os.getpid() == self._pid:
-            if self._both:
-                self._kill_guard()
-            os.kill(self._pid, signal.SIGKILL)
-
-    def _kill_guard(self) -> None:
-        sys.setprofile(None)
-        children = Path(f"/proc/self/task/{self._pid}/children").read_text(encoding="ascii").split()
-        for child in children:
-            if Path(f"/proc/{child}/comm").read_text() == f"{NAME}\n":
-                os.kill(int(child), signal.SIGKILL)
-
-
 def _module(called: Any) -> str:
     """That of a function, or of the class of a method."""
     return str(called.__module__ or type(called.__self__).__module__)
-
-
-def build(directory: Path) -> None:
-    """A machine with a history: a second address, a LAN, somebody else's rules, tables and filters, strict reverse
-    path filters, and a resolv.conf that is a link."""
-    mount("none", "/", flags=MS_REC | MS_PRIVATE)
-    mount("none", str(directory), "tmpfs")
-    upper, work = directory / "etc", directory / "work"
-    upper.mkdir()
-    work.mkdir()
-    mount("none", "/etc", "overlay", options=f"lowerdir=/etc,upperdir={upper},workdir={work}")
-    resolv_conf = Path("/etc/resolv.conf")
-    resolv_conf.unlink(missing_ok=True)
-    resolv_conf.symlink_to("resolv.theirs")
-    resolv_conf.write_text("nameserver 10.9.0.1\n# theirs, without an end of line")
-    resolv_conf.chmod(0o640)
-    network = Network()
-    Path("/proc/sys/net/ipv6/conf/default/addr_gen_mode").write_text("1", encoding="ascii")
-    network.ip(SET_UP + MACHINE)
-    subprocess.run("ip -6 rule add to fd77::/16 lookup 77 priority 1000", shell=True, check=True)
-    network.wait_for_carrier()
-    subprocess.run(["nft", "-f", "-"], input=FIREWALL, text=True, check=True)
-    for path, value in SYSCTLS.items():
-        Path("/proc/sys/net", path).write_text(value, encoding="ascii")
-
-
-def look() -> dict[str, Any]:
-    """All that has to be as it was."""
-    shown = subprocess.run(["sh", "-c", _SHOW], capture_output=True, text=True, check=True).stdout
-    seen: dict[str, Any] = {"network": shown.splitlines()}
-    for folder, _, names in os.walk("/proc/sys/net"):
-        for name in names:
-            path = os.path.join(folder, name)
-            try:
-                seen[path] = "" if path.endswith(_MOVING) else Path(path).read_text(errors="replace")
-            except OSError as error:
-                seen[path] = error.errno
-    resolv_conf = Path("/etc/resolv.conf")
-    seen["resolv.conf"] = resolv_conf.read_text()
-    seen["mode of resolv.conf"] = oct(resolv_conf.stat().st_mode)
-    seen["link of resolv.conf"] = (
-        os.readlink(resolv_conf) if stat.S_ISLNK(resolv_conf.lstat().st_mode) else None
-    )
-    return seen
 
 
 if __name__ == "__main__":

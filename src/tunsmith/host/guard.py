@@ -266,7 +266,7 @@ class _Watch:
 
     def run(self) -> None:
         """Returns when there is nothing more to guard."""
-        self._channel.send(Word.READY.value)
+        self._tell(Word.READY)
         in_time = True
         while in_time and self._parent_holds_on():
             in_time = not self._deadline or time.monotonic() < self._deadline
