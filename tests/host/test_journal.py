@@ -246,6 +246,17 @@ def test_what_a_dead_instance_has_left_is_inherited(directory: Path, tun: str) -
     assert (mine.path == path) == (tun == "tun0")
 
 
+def test_giving_up_leaves_what_was_inherited_and_nothing_else(directory: Path) -> None:
+    Journal.create(directory, "tun0", whole=True).give_up()
+    assert list(directory.iterdir()) == []
+    path = left_by_a_dead_instance(directory)
+    Journal.create(directory, "tun0", whole=True).give_up()
+    found = journal.read(path)
+    assert found is not None
+    assert [entry.change for entry in found.entries] == [FILTER, BLOCK, RULE]
+    assert not journal.is_owned(path)
+
+
 @pytest.mark.parametrize("key", ["boot", "cookie"])
 def test_what_a_kernel_has_forgotten_is_not_inherited(directory: Path, key: str) -> None:
     path = left_by_a_dead_instance(directory)

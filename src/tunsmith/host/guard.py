@@ -21,6 +21,7 @@ upgraded in the meantime does no harm.
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -36,7 +37,7 @@ from tunsmith.errors import HostError
 from tunsmith.host import restore
 from tunsmith.host.journal import Journal
 from tunsmith.host.process import Process
-from tunsmith.host.restore import Outcome, Replay, Undoing
+from tunsmith.host.restore import Undoing
 from tunsmith.host.state import not_written
 from tunsmith.host.syscalls import set_process_name, set_process_title
 
@@ -215,6 +216,7 @@ def _run(
 ) -> NoReturn:
     """The whole life of the guard."""
     code = 1
+    gc.disable()  # what the parent has left to the collector would close descriptors that are ours by now
     try:
         _leave_parent((channel.fileno(), parent_pidfd))
         _Watch(path, parent, parent_pidfd, channel, make_machine()).run()
@@ -332,26 +334,8 @@ class _Watch:
         header = opened.contents.header
         if header is None or header.owner != self._parent:
             return
-        found = restore.replay(opened, self._machine, lift)
-        if all(step.outcome is Outcome.GONE for step in found.steps):
-            return
-        _say(
-            f"process {header.owner.pid} on {header.tun} has ended without putting the network back: {_sum(found)}"
-        )
-        for step in found.steps:
-            if step.outcome in (Outcome.CHANGED, Outcome.FAILED):
-                _say(str(step))
-        if found.notice:
-            _say(found.notice)
-
-
-def _sum(found: Replay) -> str:
-    outcomes = [step.outcome for step in found.steps]
-    if Outcome.FAILED in outcomes:
-        return "not everything could be taken back, try `tunsmith restore`"
-    if Outcome.BLOCKS in outcomes:
-        return "done, but traffic stays blocked until `tunsmith restore` or the next start"
-    return f"done, {outcomes.count(Outcome.DONE)} changes taken back"
+        for line in restore.summary(restore.replay(opened, self._machine, lift)):
+            _say(line)
 
 
 def _say(line: str) -> None:

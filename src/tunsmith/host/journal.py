@@ -225,6 +225,13 @@ class Journal:
         finally:
             self.close()
 
+    def give_up(self) -> None:
+        """Nothing was changed by us: no journal any more, unless there is something in it that we have inherited."""
+        if self.entries:
+            self.close()
+        else:
+            self.remove()
+
     def set_aside(self) -> Path:
         """Keep the file for people to look at, where no instance finds it, whatever becomes of the journal; the
         path of that copy."""

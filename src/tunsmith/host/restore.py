@@ -144,6 +144,23 @@ def lines(found: Replay) -> list[str]:
     return [title, *(f"  {step}" for step in found.steps)]
 
 
+def summary(found: Replay) -> list[str]:
+    """The same in a line, and what has to be looked after by people; nothing where there was nothing to take back."""
+    outcomes = [step.outcome for step in found.steps]
+    if found.contents.header is None or set(outcomes) <= {Outcome.GONE}:
+        return [f"{found.title}: {found.notice}"] if found.notice else []
+    if Outcome.FAILED in outcomes:
+        result = "not everything could be taken back, try `tunsmith restore`"
+    elif Outcome.BLOCKS in outcomes:
+        result = "done, but traffic stays blocked until `tunsmith restore` or the next start"
+    else:
+        result = f"done, {outcomes.count(Outcome.DONE)} changes taken back"
+    owner, tun = found.contents.header.owner.pid, found.contents.header.tun
+    said = [f"process {owner} on {tun} has ended without putting the network back: {result}"]
+    said += [str(step) for step in found.steps if step.outcome in (Outcome.CHANGED, Outcome.FAILED)]
+    return [*said, found.notice] if found.notice else said
+
+
 def _take_back(machine: Undoing, entry: Entry, lift: bool, dry_run: bool) -> Step:
     undo = entry.change.undo()
     if undo is None:

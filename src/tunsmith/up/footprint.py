@@ -38,9 +38,9 @@ class Footprint:
         try:
             guard = Guard.start(journal.path, Machine)
         except BaseException:
-            journal.remove()
+            journal.give_up()
             raise
-        return cls(Machine(), journal, guard)
+        return cls(Machine(journal), journal, guard)
 
     def make(self, changes: Sequence[Change], blocks: Iterable[Change] = ()) -> list[str]:
         """Make `changes`, in this order; `blocks` are those among them that are to outlive a crash. What a dead

@@ -26,9 +26,10 @@ from tunsmith.host.guard import Word
 from tunsmith.host.machine import Machine
 from tunsmith.host.notify import Notify
 from tunsmith.host.privilege import may_administer
+from tunsmith.host.restore import Replay
 from tunsmith.host.snapshot import take_snapshot
 from tunsmith.host.tun import open_tun
-from tunsmith.route.change import AddAddress, Change
+from tunsmith.route.change import AddAddress
 from tunsmith.route.facts import Snapshot
 from tunsmith.route.plan import Plan, plan, settings
 from tunsmith.up.adopted import lasting
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What would be done on this machine as it is now."""
+    """What would be done on this machine as it is now. `restored` are lines about what a dead instance had left."""
 
     asked: Asked
     plan: Plan
@@ -58,6 +59,7 @@ class Outlook:
     settings: Settings
     search: tuple[str, ...]
     server: Server
+    restored: tuple[str, ...] = ()
 
 
 def look(asked: Asked, *, dry_run: bool = False) -> Outlook:
@@ -66,21 +68,25 @@ def look(asked: Asked, *, dry_run: bool = False) -> Outlook:
     resolv_conf = read_resolvers()
     engine_settings = Settings(limits=asked.limits, resolvers=resolv_conf.nameservers)
     server = find_server(asked.via, engine_settings)
-    left = [] if dry_run or not may_administer() else _take_back_leftovers(asked)
+    found = [] if dry_run or not may_administer() else _take_back_leftovers(asked)
+    left = [
+        step.entry.change for each in found for step in each.steps if step.outcome is restore.Outcome.BLOCKS
+    ]
     names = [name for _, name in socket.if_nameindex()]
     snapshot = without(take_snapshot(settings(names), server.addresses), left)
     wish = replace(asked.wish, servers=server.addresses, nft=nft.is_there())
     if not may_administer():
         wish = replace(wish, strategy="interface", nft=False)
-    return Outlook(asked, plan(wish, snapshot), snapshot, engine_settings, resolv_conf.search, server)
+    restored = tuple(line for each in found for line in restore.summary(each))
+    planned = plan(wish, snapshot)
+    return Outlook(asked, planned, snapshot, engine_settings, resolv_conf.search, server, restored)
 
 
-def _take_back_leftovers(asked: Asked) -> list[Change]:
+def _take_back_leftovers(asked: Asked) -> list[Replay]:
     """What stays of them is what keeps traffic in, where that is wanted this time, too."""
     with Machine() as machine:
-        replayed = restore.replay_all(asked.state, machine, lift=not asked.wish.fail_closed)
-    steps = [step for found in replayed for step in found.steps]
-    return [step.entry.change for step in steps if step.outcome is restore.Outcome.BLOCKS]
+        found = restore.replay_all(asked.state, machine, lift=not asked.wish.fail_closed)
+    return [each for each in found if each.steps]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +102,21 @@ class Prepared:
 
 
 def prepare(outlook: Outlook, reporter: Callable[[], Reporter]) -> Prepared:
-    """Open the TUN; begin journal and guard. To be called before there are threads and event loops. `reporter` makes
+    """Begin journal and guard; open the TUN. To be called before there are threads and event loops. `reporter` makes
     the one who is told of flows, wherever they are. Raises UsageError, HostError, DeviceError."""
     asked, planned = outlook.asked, outlook.plan
     recipe = Recipe(asked.via, outlook.settings, outlook.search, outlook.server, planned, reporter)
     escape = recipe.escape()
     dialer = recipe.dialer(escape)
+    footprint = Footprint.begin(asked, planned.tun) if may_administer() else None
     queues: list[TunDevice] = []
     try:
         queues.extend(open_tun(planned.tun, multi_queue=asked.workers > 1) for _ in range(asked.workers))
-        footprint = Footprint.begin(asked, planned.tun) if may_administer() else None
     except BaseException:
         for queue in queues:
             queue.close()
+        if footprint is not None:
+            footprint.end(served=False)
         raise
     return Prepared(outlook, queues, footprint, recipe, escape, dialer)
 
@@ -120,6 +128,8 @@ async def serve(prepared: Prepared, report: Report, capture: Capture | None, beg
     engines: Engines | None = None
     served = False
     try:
+        for line in prepared.outlook.restored:
+            report.notice(line)
         engines = make_engines(
             prepared.recipe, prepared.queues, prepared.escape, prepared.dialer, report, capture
         )
