@@ -198,6 +198,20 @@ def test_of_two_rules_of_a_priority_each_can_be_deleted(network: Network) -> Non
     assert network.everything() == before
 
 
+def test_an_interface_that_was_down_keeps_its_addresses(network: Network) -> None:
+    """The kernel takes those of IPv6 away when it goes down."""
+    network.ip(
+        "tuntap add tuna mode tun\naddress add 10.7.0.1/24 dev tuna\naddress add fd07::1/64 dev tuna nodad\n"
+    )
+    before = network.json("address", "show", "tuna")[0]["addr_info"]
+    with Machine() as machine:
+        change = SetLink("tuna", True)
+        machine.make(change)
+        assert machine.take_back(change)
+    assert network.json("address", "show", "tuna")[0]["addr_info"] == before
+    assert "UP" not in network.json("link", "show", "tuna")[0]["flags"]
+
+
 def test_there_is_no_moment_without_a_default_route(network: Network) -> None:
     (old,) = take_snapshot().default_routes(4)
     change = ReplaceRoute(old, Route(old.prefix, "router"))

@@ -38,6 +38,7 @@ from tunsmith.route.change import (
 from tunsmith.route.facts import Address, Interface, Link, Route, Rule
 
 _GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL)
+_LINK_SCOPE = 253
 _ADDED = (AddLink, AddAddress, AddRoute, AddRule, AddFirewall)
 
 
@@ -102,12 +103,26 @@ class Machine:
         if undo is None or not self.holds(change):
             return False
         try:
-            self._make(undo)
+            if isinstance(undo, SetLink) and not undo.up:
+                self._set_down(undo)
+            else:
+                self._make(undo)
         except OSError as error:
             if error.errno in _GONE:
                 return False
             raise HostError(f"cannot {_first_line(undo)}: {_why(error)}") from error
         return True
+
+    def _set_down(self, undo: SetLink) -> None:
+        """With the IPv6 addresses that it has: the kernel takes them from an interface that goes down, though one
+        that is down can have them."""
+        index = _index(undo.name)
+        before = addresses.read_addresses(self._netlink, _name)
+        self._make(undo)
+        left = addresses.read_addresses(self._netlink, _name)
+        for each in before:
+            if each.device == undo.name and each not in left and each.scope != _LINK_SCOPE:
+                addresses.add_address(self._netlink, index, each.address, each.peer)
 
     def _make(self, change: Change) -> None:
         netlink = self._netlink

@@ -81,7 +81,7 @@ def apply(asked: Asked, found: ByHand) -> list[str]:
     state.prepare(directory)
     written = Journal.create(directory, tun, asked.wish.takes_all)
     missed = []
-    with Machine() as machine:
+    with Machine(written) as machine:
         try:
             written.write(found.changes)
             for change in found.changes:
