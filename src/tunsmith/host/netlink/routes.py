@@ -66,6 +66,8 @@ _INFO = struct.Struct("=BBBBBBBBI")
 """Family, lengths of destination and source prefix, TOS, table, protocol, scope, kind, flags."""
 _GLANCE = struct.Struct("=BBBBBBBBIHHI")
 """The same and the first attribute, which is the table where that is above 255."""
+_SECOND = _INFO.size + 8
+"""Where the attribute after the table begins: the network, unless it is a default route."""
 
 Names = Callable[[int], str]
 """Tells an interface by its index, "" for 0."""
@@ -99,26 +101,27 @@ def read_routes(netlink: Netlink, name_of: Names) -> list[Route]:
 def read_like(netlink: Netlink, route: Route, name_of: Names) -> list[Route]:
     """The routes of the same prefix, table, protocol and kind."""
     family = _family(route.prefix.version)
-    protocol, kind, length = route.protocol, _CODES[route.kind], route.prefix.prefixlen
+    wanted = family, route.prefix.prefixlen, route.protocol, _CODES[route.kind]
+    network = attribute(_DST, route.prefix.network_address.packed)
 
     def matters(buffer: bytearray, at: int) -> bool:
-        head = _INFO.unpack_from(buffer, at)
-        return (head[0], head[1], head[5], head[7]) == (family, length, protocol, kind) and not head[
-            8
-        ] & _CLONED
+        of, length, _, _, _, protocol, _, kind, flags = _INFO.unpack_from(buffer, at)
+        if (of, length, protocol, kind) != wanted or flags & _CLONED:
+            return False
+        is_second = buffer[at + _SECOND + 2] == _DST
+        return not is_second or buffer.startswith(network, at + _SECOND)
 
     small = route.table if route.table < 256 else 0
-    request = _INFO.pack(family, 0, 0, 0, small, protocol, 0, kind, 0) + number(_TABLE, route.table)
-    found = (read_route(each, name_of) for each in netlink.dump(GET, request, matters))
+    request = _INFO.pack(family, 0, 0, 0, small, route.protocol, 0, _CODES[route.kind], 0)
+    messages = netlink.dump(GET, request + number(_TABLE, route.table), matters)
+    found = (read_route(message, name_of) for message in messages)
     return [each for each in found if each.prefix == route.prefix and each.table == route.table]
 
 
 def read_way(netlink: Netlink, to: Address, name_of: Names, mark: int = 0) -> Route | None:
     """The route by which this machine would send to `to` now, as its table has it; None where there is none."""
-    length = to.max_prefixlen
-    request = _INFO.pack(_family(to.version), length, 0, 0, 0, 0, 0, 0, _FIB_MATCH) + attribute(
-        _DST, to.packed
-    )
+    request = _INFO.pack(_family(to.version), to.max_prefixlen, 0, 0, 0, 0, 0, 0, _FIB_MATCH)
+    request += attribute(_DST, to.packed)
     if mark:
         request += number(_MARK, mark)
     try:
