@@ -72,6 +72,7 @@ def _matches(rule: Rule, one: Packet) -> bool:
 
 
 def _longest(machine: Snapshot, table: int, one: Packet) -> Route | None:
+    """A route that refuses stops a bound socket of IPv4 only: for IPv6 it is one to lo."""
     down = {link.name for link in machine.links if not link.up}
     fitting = [
         route
@@ -80,6 +81,6 @@ def _longest(machine: Snapshot, table: int, one: Packet) -> Route | None:
         and route.prefix.version == one.to.version
         and one.to in route.prefix
         and route.device not in down
-        and (not one.oif or not route.device or route.device == one.oif)
+        and (not one.oif or route.device == one.oif or (not route.device and one.to.version == 4))
     ]
     return min(fitting, key=lambda route: (-route.prefix.prefixlen, route.metric), default=None)

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.route.guests import GUESTS, HOSTILE
 from tests.route.kernel import Packet, decide, lookup
 from tests.route.machines import machine, with_guests
 from tunsmith.errors import UsageError
-from tunsmith.route.change import AddAddress, AddRoute, AddRule, Change
+from tunsmith.route.change import AddAddress, AddRoute, AddRule, Change, DeleteLink
 from tunsmith.route.effect import apply
 from tunsmith.route.facts import MAIN, Address, Link, Prefix, Route, Snapshot
 from tunsmith.route.plan import Plan, plan
@@ -39,7 +39,7 @@ ADDRESSES = tuple(
         "fd7a:115c:a1e0::9", "2001:2::77",
     )
 )  # fmt: skip
-some = settings(max_examples=25, deadline=None)
+some = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 prefixes = st.lists(st.sampled_from(PREFIXES), max_size=3, unique=True).map(tuple)
 
 
@@ -120,13 +120,7 @@ def with_tun(host: Snapshot, name: str) -> Snapshot:
 
 def without_tun(host: Snapshot, name: str) -> Snapshot:
     """The TUN is closed: what led to it is gone."""
-    return replace(
-        host,
-        links=tuple(link for link in host.links if link.name != name),
-        addresses=tuple(each for each in host.addresses if each.device != name),
-        routes=tuple(route for route in host.routes if route.device != name),
-        settings={path: value for path, value in host.settings.items() if f"/{name}/" not in path},
-    )
+    return apply(DeleteLink(name), host)
 
 
 def carried_out(host: Snapshot, changes: Iterable[Change], tun: str) -> Snapshot:

@@ -21,7 +21,7 @@ from tunsmith.route.change import (
     SetSysctl,
 )
 from tunsmith.route.draft import Step
-from tunsmith.route.effect import apply, holds
+from tunsmith.route.effect import apply, holds, without_link
 from tunsmith.route.facts import Route, Snapshot
 from tunsmith.route.plan import Plan, plan_with
 
@@ -43,9 +43,12 @@ def amend(old: Plan, snapshot: Snapshot) -> Amendment:
     done any more."""
     bare = replace(_without(old, snapshot), served=old.served)
     new = plan_with(old.numbers, old.wish, bare, old.strategy)
+    after = bare
+    for change in new.changes:
+        after = apply(change, after)
     steps = []
     for step in new.steps:
-        missing = [change for change in step.changes if not _stands(change, snapshot)]
+        missing = [change for change in step.changes if not _stands(change, snapshot, after)]
         if missing:
             steps.append(Step(step.reason, tuple(_over(old, snapshot, change) for change in missing)))
     replaced = {change.old for step in steps for change in step.changes if isinstance(change, ReplaceRoute)}
@@ -65,12 +68,7 @@ def _without(old: Plan, snapshot: Snapshot) -> Snapshot:
             isinstance(change, DeleteRoute) and _is_outdated(change.route, snapshot)
         ):
             snapshot = apply(undo, snapshot)
-    return replace(
-        snapshot,
-        links=tuple(link for link in snapshot.links if link.name != old.tun),
-        addresses=tuple(each for each in snapshot.addresses if each.device != old.tun),
-        routes=tuple(route for route in snapshot.routes if route.device != old.tun),
-    )
+    return snapshot if old.numbers.lasting else without_link(old.tun, snapshot)
 
 
 def _is_outdated(route: Route, snapshot: Snapshot) -> bool:
@@ -80,9 +78,11 @@ def _is_outdated(route: Route, snapshot: Snapshot) -> bool:
     return link is None or not link.up or route.metric in same
 
 
-def _stands(change: Change, snapshot: Snapshot) -> bool:
-    if isinstance(change, SetSysctl) and change.transient and change.path not in snapshot.settings:
-        return True  # nobody looked
+def _stands(change: Change, snapshot: Snapshot, after: Snapshot) -> bool:
+    """`change` is there already. A switch is as it is to be `after` all changes, of which one may write over another;
+    or nobody looked at it."""
+    if isinstance(change, SetSysctl):
+        return snapshot.settings.get(change.path) in (None, after.settings[change.path])
     return holds(change, snapshot)
 
 

@@ -68,7 +68,7 @@ def apply(change: Change, snapshot: Snapshot) -> Snapshot:
             link = Link(name, max((each.index for each in snapshot.links), default=0) + 1, "tun", up=False)
             return replace(snapshot, links=(*snapshot.links, link))
         case DeleteLink(name):
-            return _without_link(name, snapshot)
+            return without_link(name, snapshot)
         case SetLink(name, up, mtu):
             links = (
                 replace(each, up=up, mtu=mtu or each.mtu) if each.name == name else each
@@ -116,9 +116,9 @@ def _sorted_in(rules: tuple[Rule, ...], rule: Rule) -> tuple[Rule, ...]:
     return (*before, rule, *(each for each in rules if (each.version, each.priority) > place))
 
 
-def _without_link(name: str, snapshot: Snapshot) -> Snapshot:
+def without_link(name: str, snapshot: Snapshot) -> Snapshot:
     """Its addresses, routes and switches go with it."""
-    settings = {path: value for path, value in snapshot.settings.items() if path.split("/")[3] != name}
+    settings = {path: value for path, value in snapshot.settings.items() if f"/{name}/" not in path}
     return replace(
         snapshot,
         links=tuple(each for each in snapshot.links if each.name != name),

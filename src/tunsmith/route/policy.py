@@ -27,7 +27,7 @@ from tunsmith.route.change import AddRoute, AddRule, Change
 from tunsmith.route.draft import Draft
 from tunsmith.route.facts import MAIN, OURS, Prefix, Rule, Snapshot
 from tunsmith.route.numbers import marks_in, place
-from tunsmith.route.site import LAST, Site, is_private, route, within
+from tunsmith.route.site import LAST, OF_A_LINK, Site, is_private, route, within
 from tunsmith.route.uplink import WIDE, catches_all, connected, first_for_all
 
 _DNS = (53, 53)
@@ -72,9 +72,8 @@ def tables(site: Site, draft: Draft) -> None:
 
 def _copies(site: Site, version: int, draft: Draft) -> list[Change]:
     found: dict[tuple[Prefix, int], Change] = {}
-    spared = site.spared(version)
     for each in connected(site.snapshot, version, but=site.tun):
-        if any(within(each.prefix, other) for other in spared):
+        if any(within(each.prefix, other) for other in OF_A_LINK):
             continue
         if is_private(each.prefix):
             copy = AddRoute(replace(each, table=site.numbers.local_table, protocol=OURS))
