@@ -12,6 +12,7 @@ import pytest
 
 from tests.cli.link import TUNSMITH, Machine
 from tests.host.machine import environment
+from tests.netns.servers import eventually
 
 pytestmark = pytest.mark.netns
 
@@ -40,6 +41,11 @@ class Routed(Machine):
         super().__init__()
         self.state_directory = state_directory
         self.run("sh", "-ec", UPLINK)
+        eventually(self._is_settled, "an address that is local")
+
+    def _is_settled(self) -> bool:
+        local = self.run("ip", "-6", "route", "show", "table", "local", "type", "local")
+        return all(f"{address} " in local for address in ("fd09::2", "fd07::1"))
 
     def route(self, word: str, *options: str) -> subprocess.CompletedProcess[str]:
         command = [*TUNSMITH, "route", word, "--state", str(self.state_directory), *options]

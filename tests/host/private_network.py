@@ -40,11 +40,18 @@ class Network:
         shown = subprocess.run(["ip", "-json", *words], capture_output=True, text=True, check=True).stdout
         return json.loads(shown) if shown.strip() else []
 
-    def wait_for_carrier(self) -> None:
-        """Until the uplink is up: the kernel says so a moment after it was told to."""
+    def settle(self) -> None:
+        """Wait until the uplink is up and its addresses are local: the kernel does both a moment after it was told."""
         deadline = time.monotonic() + 5
-        while any(link["operstate"] != "UP" for link in self.json("link", "show", "type", "veth")):
+        while not self._is_settled():
             assert time.monotonic() < deadline
+
+    def _is_settled(self) -> bool:
+        local = {
+            route["dst"] for route in self.json("-6", "route", "show", "table", "local", "type", "local")
+        }
+        links = self.json("link", "show", "type", "veth")
+        return "fd09::2" in local and all(link["operstate"] == "UP" for link in links)
 
     def everything(self) -> str:
         """Links, addresses, routes of all tables, rules, nftables, sysctls of interfaces."""
@@ -68,7 +75,7 @@ def private_network() -> Iterator[Network]:
             with open("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "w", encoding="ascii") as file:
                 file.write("1")  # no link-local addresses, which come when they like
             network.ip(SET_UP)
-            network.wait_for_carrier()
+            network.settle()
             yield network
         finally:
             if libc.setns(home, _CLONE_NEWNET):
