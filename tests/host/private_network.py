@@ -40,7 +40,7 @@ class Network:
         shown = subprocess.run(["ip", "-json", *words], capture_output=True, text=True, check=True).stdout
         return json.loads(shown) if shown.strip() else []
 
-    def settle(self) -> None:
+    def wait_for_carrier(self) -> None:
         """Wait until the uplink is up and its addresses are local: the kernel does both a moment after it was told."""
         deadline = time.monotonic() + 5
         while not self._is_settled():
@@ -75,7 +75,7 @@ def private_network() -> Iterator[Network]:
             with open("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "w", encoding="ascii") as file:
                 file.write("1")  # no link-local addresses, which come when they like
             network.ip(SET_UP)
-            network.settle()
+            network.wait_for_carrier()
             yield network
         finally:
             if libc.setns(home, _CLONE_NEWNET):
