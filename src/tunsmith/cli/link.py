@@ -32,7 +32,7 @@ def command() -> None:
     """
 
 
-@command.command()
+@command.command(short_help="Make one, or add to it what it lacks.")
 @click.argument("name")
 @click.option("--tap", is_flag=True, help="Frames with Ethernet headers.")
 @click.option("--user", metavar="UID", help="Who may open it, besides root: a name or number.")
@@ -75,7 +75,7 @@ def add(
     return _make(set_up(wish, found.made if found else None, take_snapshot(switches(name))), dry_run, json)
 
 
-@command.command()
+@command.command(short_help="Set it up.")
 @click.argument("name")
 @_dry_run
 @_json
@@ -84,7 +84,7 @@ def up(name: str, dry_run: bool, json: bool) -> int:
     return _set(name, True, dry_run, json)
 
 
-@command.command()
+@command.command(short_help="Set it down.")
 @click.argument("name")
 @_dry_run
 @_json
@@ -94,7 +94,7 @@ def down(name: str, dry_run: bool, json: bool) -> int:
     return _set(name, False, dry_run, json)
 
 
-@command.command()
+@command.command(short_help="Delete it, if nobody has it open.")
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Even if a program has it open: its traffic ends.")
 @_dry_run
@@ -116,7 +116,7 @@ def delete(name: str, force: bool, dry_run: bool, json: bool) -> int:
     return _make([change], dry_run, json, undo)
 
 
-@command.command()
+@command.command(short_help="What it was made for, who has it open.")
 @click.argument("name", required=False)
 @_json
 def show(name: str | None, json: bool) -> int:

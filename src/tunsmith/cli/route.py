@@ -69,14 +69,14 @@ def command() -> None:
     """
 
 
-@command.command()
+@command.command(short_help="What would be changed, as commands.")
 @_planning
 def plan(**values: Any) -> int:
     """Print the changes as commands of ip, sysctl and nft, and those that take them back."""
     return _apply(dry_run=True, **values)
 
 
-@command.command()
+@command.command(short_help="Change it: all of it, or none.")
 @_planning
 @_dry_run
 def apply(**values: Any) -> int:
@@ -84,7 +84,7 @@ def apply(**values: Any) -> int:
     return _apply(**values)
 
 
-@command.command()
+@command.command(short_help="Take back what was applied.")
 @_tun
 @_state
 @_json
