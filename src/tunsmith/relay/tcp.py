@@ -106,8 +106,8 @@ class TcpRelay:
 
     def _on_ready(self, events: int) -> None:
         if not self._upstream_ended:
-            if events & ~OUT:
-                self._on_upstream_readable(events)
+            if events & ~OUT and self._read_upstream(events):
+                self._read_upstream(events)  # two in a row at the most: then others get their turn
         elif events & BROKEN and not self._blocked:
             self._on_upstream_broken()
         if self._blocked and events & ~TEXT:
@@ -201,22 +201,23 @@ class TcpRelay:
 
     # --- upstream to application ---
 
-    def _on_upstream_readable(self, events: int) -> None:
+    def _read_upstream(self, events: int) -> bool:
+        """Read once. Returns whether there is likely to be more."""
         connection = self.connection
         if connection is None:
-            return
+            return False
         room = connection.room()
         if not room:
             self._paused = True
             self._watch()
-            return
+            return False
         try:
             data = self._recv(room)
         except BlockingIOError:
-            return
+            return False
         except OSError as error:
             self._fail(error)
-            return
+            return False
         length = len(data)
         now = self._clock()
         record = self.record
@@ -226,8 +227,9 @@ class TcpRelay:
             self._upstream_ended = True
             self._watch()
             connection.send(data, now, end=True)
-        else:
-            connection.send(data, now)
+            return False
+        connection.send(data, now)
+        return length == room
 
     def _on_upstream_broken(self) -> None:
         """A reset after the upstream's end. The application hears of it at once if it has everything that was said
