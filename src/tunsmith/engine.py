@@ -144,7 +144,7 @@ class Engine:
         """Ask the upstream what it can do, and begin. Raises DialError where it can do nothing, UsageError where
         a port cannot be published; the engine is closed then, as it is when this is cancelled."""
         self._loop = asyncio.get_running_loop()
-        self.poller = Poller(self._loop)
+        self.poller = Poller(self._loop, self.stack.begin_batch, self._end_batch)
         self.udp = UdpRelay(
             self._loop,
             self.poller,
@@ -191,7 +191,9 @@ class Engine:
         `patience` without a full upstream taking a byte. True where there is more, and it went on moving."""
         drain = Drain(self.device, self.relays, self.udp, self.clock, timeout, patience)
         while not self._device_lost:
+            self.stack.begin_batch()
             self._on_packets()
+            self._end_batch()
             if drain.is_over():
                 return drain.goes_on
             await asyncio.sleep(0.005)
@@ -214,6 +216,7 @@ class Engine:
         if self._published is not None:
             self._published.close()
         self._alarm.cancel()
+        self._end_batch()
         self.poller.close()
         self.dialer.close()
         self.device.close()
@@ -260,10 +263,8 @@ class Engine:
 
     def _on_packets(self, _: int = IN) -> None:
         read, buffer = self.device.read, self._buffer
-        stack = self.stack
-        receive_frame = stack.receive_frame
+        receive_frame = self.stack.receive_frame
         now = self.clock()
-        stack.batching = True
         try:
             for _ in range(BATCH):
                 try:
@@ -280,8 +281,11 @@ class Engine:
                         {"message": f"a packet was lost: {error!r}", "exception": error}
                     )
         finally:
-            stack.end_batch(now)
             self.udp.flush()
+
+    def _end_batch(self) -> None:
+        """What a look of the poller led to leaves together."""
+        self.stack.end_batch(self.clock())
 
     def _on_device_lost(self, error: OSError) -> None:
         if self._device_lost:

@@ -60,6 +60,19 @@ async def test_fault_of_one_is_told_and_not_felt_by_the_others(poller: Poller, c
         assert complaints[0] == "a flow handler failed: ValueError('oops')"
 
 
+async def test_what_one_look_finds_is_handled_between_begin_and_end() -> None:
+    told: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append("fault"))
+    begin, end = lambda: told.append("begin"), lambda: told.append("end")
+    with closing(Poller(loop, begin, end)) as poller, closing(Pipe()) as good, closing(Pipe()) as bad:
+        poller.watch(bad.reader, IN, bad.fail)
+        poller.watch(good.reader, IN, lambda _: told.append("handled"))
+        await until(lambda: len(told) > 8)
+    assert [sorted(told[1:3]), told[0], told[3]] == [["fault", "handled"], "begin", "end"]
+    assert told[4] == "begin"
+
+
 async def test_handler_that_always_fails_is_called_no_more(poller: Poller, complaints: list[str]) -> None:
     with closing(Pipe()) as good, closing(Pipe()) as bad:
         poller.watch(bad.reader, IN, bad.fail)

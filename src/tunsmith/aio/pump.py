@@ -72,7 +72,7 @@ class Pump:
         buffer, stack = self._buffer, self._stack
         now = self._turn = self._clock()
         lost: OSError | None = None
-        stack.batching = True
+        stack.begin_batch()
         try:
             for _ in range(BATCH):
                 try:

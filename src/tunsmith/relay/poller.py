@@ -29,15 +29,28 @@ ROUNDS = 16
 EVENTS = 256
 
 
+def _nothing() -> None:
+    """To do."""
+
+
 class Poller:
     """Calls `handler(events)` for every descriptor that is ready; `events` may hold EPOLLERR and EPOLLHUP
     unasked, which reading or writing then explains. Level-triggered.
 
+    What one look finds ready is handled between `begin()` and `end()`.
+
     What a handler raises goes to the loop's exception handler and is not felt by the others. One that raises in
     ROUNDS looks in a row would do so for ever: it is not called again."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        begin: Callable[[], None] = _nothing,
+        end: Callable[[], None] = _nothing,
+    ) -> None:
         self._loop = loop
+        self._begin = begin
+        self._end = end
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._faults: Counter[int] = Counter()
@@ -76,6 +89,7 @@ class Poller:
             ready = self._epoll.poll(0, EVENTS)
             if not ready:
                 return
+            self._begin()
             for fd, events in ready:
                 handler = handlers.get(fd)
                 if handler is not None:
@@ -83,6 +97,7 @@ class Poller:
                         handler(events)
                     except Exception as error:
                         self._on_fault(fd, error)
+            self._end()
             if self._epoll.closed:
                 return
 

@@ -28,7 +28,10 @@ class Output:
     """The sending side of a Stack."""
 
     config: StackConfig
+    wire: Emit
+    """Puts a frame on the wire."""
     emit: Emit
+    """The same, but during a batch (`Stack.batch`) at its end."""
     drops: Counter[str]
     icmp_errors: RateLimit
     fragment_id: int = 0
@@ -76,7 +79,7 @@ class Output:
         udp = UDP.pack(
             ports >> 16, ports & 0xFFFF, length, partial(pseudo_sum(addresses, UDP_PROTOCOL, length))
         )
-        self.emit((vnet + ip + udp, data))
+        self.wire((vnet + ip + udp, data))
 
     @staticmethod
     def _whole_udp(family: IpFamily, key: bytes, data: bytes) -> bytes:
@@ -187,7 +190,7 @@ class Output:
                 header = family.header(source, destination, 44, 8 + len(piece))
                 header += bytes((protocol, 0)) + (offset | more).to_bytes(2, "big")
                 header += identification.to_bytes(4, "big")
-            self.emit((PLAIN + header, piece))
+            self.wire((PLAIN + header, piece))
 
 
 class Segmenting:

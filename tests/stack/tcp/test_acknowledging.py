@@ -48,6 +48,16 @@ def test_in_a_batch_one_ack_is_enough() -> None:
     assert len(other.send(".", 1 + 7 * MSS, bytes(MSS))) == 1
 
 
+def test_segments_of_a_batch_leave_at_its_end_in_their_order() -> None:
+    other = established()
+    with other.stack.batch(other.now):
+        other.stack.begin_batch()  # is the same batch
+        assert other.take(b"one") == other.take(b"two") == []
+    assert [segment.data for segment in other.answers()] == [b"one", b"two"]
+    other.stack.end_batch(other.now)
+    assert [segment.data for segment in other.take(b"three")] == [b"three"]
+
+
 def test_a_batch_that_brought_no_text_is_not_acknowledged() -> None:
     other = established()
     with other.stack.batch(other.now):

@@ -1,6 +1,6 @@
 """Segments that arrive at a connection: RFC 9293 §3.10.7.4, in its order; how one opens is in handshake.py.
 
-The usual segment, in order and in ESTABLISHED, skips the checks that cannot fail for it; all others go
+The usual segment, in order and inside the window, skips the checks that cannot fail for it; all others go
 through acceptability, RST, SYN, ACK, text and FIN as the RFC lists them.
 
 ACKs: at once for two segments' worth of text, anything out of order, and FIN; otherwise the delayed-ACK
@@ -18,15 +18,15 @@ from tunsmith.stack.tcp.state import ON_FIN_ACKED, ON_FIN_RECEIVED, RECEIVING, S
 from tunsmith.stack.tcp.timers import DELAYED_ACK, LINGER, NEVER, PERSIST, RETRANSMIT
 from tunsmith.stack.tcp.tuning import LOOKS, Tuning
 from tunsmith.wire.seq import widen
-from tunsmith.wire.tcp import ACK, FIN, RST, SYN, URG, TcpOptions
+from tunsmith.wire.tcp import ACK, FIN, RST, SYN, TcpOptions
 
 if TYPE_CHECKING:
     from tunsmith.stack.tcp.connection import Connection
 
-ESTABLISHED = State.ESTABLISHED
 CLOSED = State.CLOSED
+SYN_SENT = State.SYN_SENT
 SYN_RECEIVED = State.SYN_RECEIVED
-TELLING = FIN | SYN | RST | URG | ACK
+CHECKED = SYN | RST | ACK
 """Flags of which the usual segment has ACK alone."""
 NOTHING_TO_SETTLE = frozenset({SYN_RECEIVED, State.CLOSED})
 
@@ -64,14 +64,14 @@ class Arriving(Handshake):
         ack = widen(ack32, sender.snd_una)
         window <<= self.snd_scale
         if (
-            self.state is not ESTABLISHED
-            or flags & TELLING != ACK
+            self.state is SYN_SENT
+            or flags & CHECKED != ACK
             or seq32 != seq & 0xFFFFFFFF
-            or len(data) > receiver.rcv_adv - seq
+            or len(data) + (flags & FIN) > receiver.rcv_adv - seq
             or (tsval is None) is self.timestamps
         ):
             seq = widen(seq32, seq)
-            if self.state is State.SYN_SENT:
+            if self.state is SYN_SENT:
                 self._on_segment_in_syn_sent(seq32, ack, flags, window, tsval, options, now)
                 return
             if not self._is_acceptable(seq, ack, flags, tsval, tsecr, data, now):
@@ -81,7 +81,7 @@ class Arriving(Handshake):
             data, flags = self._trim(seq, flags, data)
         elif tsval is not None:
             if (tsval - self.ts_recent) & 0x80000000 and not self._is_outdated(tsecr, now):
-                self._refuse(len(data), now)
+                self._refuse(len(data) + (flags & FIN), now)
                 return
             if not receiver.unacked:  # RFC 7323 §4.3: the segment that our next ACK answers
                 self.ts_recent = tsval

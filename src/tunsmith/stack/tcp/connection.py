@@ -93,7 +93,6 @@ class Connection(Readiness):
         self.active = self.fin_seen = self.owner_closed = self.want_write = self.ack_queued = False
         self._reverse = family.swap(key)
         self._address_sum = ones_sum(key[:-4])
-        self._vnet_gso = family.tcp_vnet
         self._text_length = -1
 
     # --- what owners do ---

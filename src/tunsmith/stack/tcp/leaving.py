@@ -54,7 +54,6 @@ class Leaving:
         "_pseudo_sum",
         "_reverse",
         "_text_length",
-        "_vnet_gso",
         "ack_queued",
         "active",
         "ecn",
@@ -123,7 +122,6 @@ class Leaving:
     _reverse: bytes
     """Ends in the order of leaving segments."""
     _address_sum: int
-    _vnet_gso: bytes
     _text_length: int
     """Of the text of the last segment; -1: of none that tells something about the next."""
     _front: bytes
@@ -162,14 +160,6 @@ class Leaving:
         overhead = self.family.header_length + HEADER_LENGTH + option_length
         sender.super_segment = (LARGEST_PACKET - overhead) // sender.mss * sender.mss
         self.receiver.mss = sender.mss
-        self._vnet_gso = VNET.pack(
-            NEEDS_CSUM,
-            self.family.gso_tcp,
-            overhead,
-            sender.mss,
-            self.family.header_length,
-            CHECKSUM_OFFSET,
-        )
         self._text_length = -1
 
     def send_syn(self, flags: int, now: float) -> None:
@@ -271,9 +261,20 @@ class Leaving:
     def _prepare(self, length: int) -> None:
         """Prepare the beginning of segments with `length` bytes of text. Requests and their answers, like the pieces
         of a long transfer, often come in one length again and again."""
-        vnet = self._vnet_gso if length > self.sender.mss else self.family.tcp_vnet
+        family, mss = self.family, self.sender.mss
+        header = HEADER_LENGTH + (TIMESTAMP_LENGTH if self.timestamps else 0)
+        vnet = family.tcp_vnet
+        if length > mss:
+            vnet = VNET.pack(
+                NEEDS_CSUM,
+                family.gso_tcp,
+                family.header_length + header,
+                mss,
+                family.header_length,
+                CHECKSUM_OFFSET,
+            )
         self._text_length = length if self.policy is None else -1
-        length += HEADER_LENGTH + (TIMESTAMP_LENGTH if self.timestamps else 0)
+        length += header
         self._front = vnet + self._head(length) + self._reverse
         self._pseudo_sum = (self._address_sum + 6 + length) % 0xFFFF
 
