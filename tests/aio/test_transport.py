@@ -387,7 +387,7 @@ async def test_statistics_tell_what_is_missing() -> None:
     try:
         client, server = await recorders((left, right))
         hole = Hole(near)
-        left.pure.wire = left.pure.emit = Segmenting(hole.write)
+        left.pure.set_wire(Segmenting(hole.write))
         client.transport.write(bytes(20_000))
         await left.ping(RIGHT[4])
         seen = client.transport.get_extra_info("statistics")

@@ -247,7 +247,7 @@ class Router:
         if self._direct is None or self._reaches_ourselves:
             return
         self._reaches_ourselves = True
-        to_device, usable, loopback = stack.emit, self._usable, self._loopback
+        to_device, usable, loopback = stack.wire, self._usable, self._loopback
 
         def emit(parts: Parts) -> None:
             parts, destination = _addressed(parts)
@@ -256,7 +256,7 @@ class Router:
             else:
                 to_device(parts)
 
-        stack.emit = emit
+        stack.set_wire(emit)
 
     def emit(self, parts: Parts) -> None:
         """One frame of the stack."""

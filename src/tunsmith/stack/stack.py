@@ -152,6 +152,12 @@ class Stack(Opening):
         finally:
             self.end_batch(now)
 
+    def set_wire(self, wire: Emit) -> None:
+        """From now on frames go to `wire`."""
+        self.wire = wire
+        if not self.batching:
+            self.emit = wire
+
     def begin_batch(self) -> None:
         """See `batch`; `end_batch` must follow."""
         if not self.batching:

@@ -58,6 +58,16 @@ def test_segments_of_a_batch_leave_at_its_end_in_their_order() -> None:
     assert [segment.data for segment in other.take(b"three")] == [b"three"]
 
 
+def test_what_a_batch_holds_goes_to_the_wire_that_is_there_at_its_end() -> None:
+    other = established()
+    frames: list[tuple[bytes | memoryview, ...]] = []
+    with other.stack.batch(other.now):
+        assert other.take(b"one") == []
+        other.stack.set_wire(frames.append)
+    assert other.take(b"two") == other.answers() == []
+    assert [parts[-1] for parts in frames] == [b"one", b"two"]
+
+
 def test_a_batch_that_brought_no_text_is_not_acknowledged() -> None:
     other = established()
     with other.stack.batch(other.now):
