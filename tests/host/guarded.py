@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from tests.host.world import BLOCK, CHANGES, World
+from tunsmith.errors import HostError
 from tunsmith.host import guard, restore
 from tunsmith.host.guard import Guard
 from tunsmith.host.journal import Journal
@@ -46,6 +47,7 @@ def main(state: Path, directory: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)  # a handler in Python, for the guard to get rid of
     world = FileWorld(directory)
     journal = Journal.create(state, "tun0", whole=True)
+    guard.SHORTEST_LIFE = 0.0
     watch = Guard.start(journal.path, lambda: FileWorld(directory))
     changes = [each for each in CHANGES if each.undo() is not None]
     print(watch._pid, flush=True)
@@ -62,6 +64,14 @@ def main(state: Path, directory: Path) -> None:
             case "replace":
                 watch.replace()
                 word = str(watch._pid)
+            case "replace-at-once":
+                guard.SHORTEST_LIFE = 3600.0
+                try:
+                    watch.replace()
+                except HostError as error:
+                    word = str(error)
+            case "hurry":
+                guard.PATIENCE_WITH_GUARD = 0.01
             case "confirm":
                 watch.confirm_within(float(arguments[0]))
             case "hang":

@@ -142,6 +142,21 @@ def test_a_guard_that_is_killed_is_noticed_and_replaced(instance: Instance) -> N
     assert instance.made() == []
 
 
+def test_guards_that_die_at_once_are_not_replaced_for_ever(instance: Instance) -> None:
+    os.kill(instance.guard, signal.SIGKILL)
+    assert instance.do("hear") == "DEAD"
+    assert "something kills it" in instance.do("replace-at-once")
+
+
+def test_a_guard_that_hangs_does_not_hold_up_a_clean_stop(instance: Instance) -> None:
+    instance.do("make")
+    instance.do("hurry")
+    os.kill(instance.guard, signal.SIGSTOP)
+    assert instance.do("stop") == "stop"
+    with pytest.raises(ProcessLookupError):
+        os.kill(instance.guard, 0)
+
+
 def test_where_both_are_killed_the_journal_is_left(instance: Instance) -> None:
     instance.do("make")
     os.kill(instance.guard, signal.SIGKILL)
@@ -183,8 +198,10 @@ def test_the_journal_of_a_next_instance_is_not_touched(instance: Instance) -> No
 def test_what_is_confirmed_in_time_stays(instance: Instance) -> None:
     instance.do("make")
     instance.do("confirm 60")
+    assert "waits for `tunsmith confirm`" in journal.describe(instance.state)[0]
     assert confirm(instance.path)
     assert instance.do("hear") == "CONFIRMED"
+    assert "confirm" not in journal.describe(instance.state)[0]
     assert instance.made() == MADE
     assert not confirm(instance.path), "once is enough"
 

@@ -35,7 +35,7 @@ from typing import NoReturn
 
 from tunsmith.errors import HostError
 from tunsmith.host import restore
-from tunsmith.host.journal import Journal
+from tunsmith.host.journal import Journal, confirmation_path
 from tunsmith.host.process import Process
 from tunsmith.host.restore import Undoing
 from tunsmith.host.state import not_written
@@ -50,6 +50,10 @@ PATIENCE_WITH_CHILDREN = 1.0
 """Seconds for children of a dead instance to end, before the guard goes on without the lock they hold."""
 PATIENCE_WITH_PARENT = 5.0
 """Seconds for the instance to put back what was not confirmed."""
+PATIENCE_WITH_GUARD = 5.0
+"""Seconds for the guard to end after a clean stop; one that hangs is killed."""
+SHORTEST_LIFE = 0.2
+"""Seconds that a guard must have lived to be replaced."""
 CONFIRM = b"confirm"
 """What the guard is told, with the seconds."""
 _LONGEST = 64
@@ -81,7 +85,7 @@ class Word(Enum):
 class Guard:
     """The guard of this process and its journal, from `start` to `release`. Watch `fileno` for reading."""
 
-    __slots__ = ("_channel", "_deadline", "_fifo", "_make_machine", "_path", "_pid")
+    __slots__ = ("_began", "_channel", "_deadline", "_fifo", "_make_machine", "_path", "_pid")
 
     def __init__(
         self, path: Path, make_machine: Callable[[], Undoing], pid: int, channel: socket.socket
@@ -90,6 +94,7 @@ class Guard:
         self._make_machine = make_machine
         self._pid = pid
         self._channel = channel
+        self._began = time.monotonic()
         self._fifo = -1
         self._deadline = 0.0
 
@@ -118,9 +123,12 @@ class Guard:
 
     def replace(self) -> None:
         """Start another guard in the place of one that is dead; `fileno` is another one then. Raises HostError where
-        there can be none: without a guard one should stop."""
+        there can be none, or where the one before did not live long: without a guard one should stop."""
+        if time.monotonic() - self._began < SHORTEST_LIFE:
+            raise HostError("the guard process does not live: something kills it")
         self._bury()
         self._pid, self._channel = _fork(self._path, self._make_machine)
+        self._began = time.monotonic()
         if self._deadline:
             self._tell_deadline()
 
@@ -156,13 +164,12 @@ class Guard:
 
     def _bury(self) -> None:
         self._channel.close()
-        with suppress(ChildProcessError):
+        with suppress(ChildProcessError, ProcessLookupError):
+            pidfd = os.pidfd_open(self._pid)
+            if not select.select([pidfd], [], [], PATIENCE_WITH_GUARD)[0]:
+                os.kill(self._pid, signal.SIGKILL)
+            os.close(pidfd)
             os.waitpid(self._pid, 0)
-
-
-def confirmation_path(journal_path: Path) -> Path:
-    """The FIFO that the guard of that journal listens to while it waits for a confirmation."""
-    return journal_path.with_suffix(".confirm")
 
 
 def confirm(journal_path: Path) -> bool:

@@ -265,6 +265,11 @@ def look_up(directory: Path, namespace: NetworkNamespace, tun: str) -> Path:
     return directory / _name(namespace, tun)
 
 
+def confirmation_path(path: Path) -> Path:
+    """The FIFO beside a journal, which is there while its owner waits for `tunsmith confirm`."""
+    return path.with_suffix(".confirm")
+
+
 def read(path: Path) -> Contents | None:
     """What the journal says, whoever is in charge of it; None where there is none. Raises HostError."""
     fd = _open(path)
@@ -303,7 +308,8 @@ def _describe(path: Path, contents: Contents, here: NetworkNamespace) -> str:
     if header is None:
         return f"{path.name}: its first line cannot be read; {len(contents.entries)} changes"
     if is_owned(path):
-        what = f"process {header.owner.pid} runs"
+        waits = " and waits for `tunsmith confirm`" if confirmation_path(path).exists() else ""
+        what = f"process {header.owner.pid} runs{waits}"
     elif header.is_past():
         what = "of a kernel or namespace that has gone"
     elif contents.entries and all(entry.block for entry in contents.entries):
