@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from tests.host.world import BLOCK, CHANGES, World
@@ -47,7 +48,6 @@ def main(state: Path, directory: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)  # a handler in Python, for the guard to get rid of
     world = FileWorld(directory)
     journal = Journal.create(state, "tun0", whole=True)
-    guard.SHORTEST_LIFE = 0.0
     watch = Guard.start(journal.path, lambda: FileWorld(directory))
     changes = [each for each in CHANGES if each.undo() is not None]
     print(watch._pid, flush=True)
@@ -64,12 +64,13 @@ def main(state: Path, directory: Path) -> None:
             case "replace":
                 watch.replace()
                 word = str(watch._pid)
-            case "replace-at-once":
-                guard.SHORTEST_LIFE = 3600.0
-                try:
-                    watch.replace()
-                except HostError as error:
-                    word = str(error)
+            case "replace-until-it-fails":
+                guard.SHORT_LIFE = 3600.0
+                with suppress(HostError):
+                    for replaced in range(99):
+                        word = str(replaced)
+                        os.kill(watch._pid, signal.SIGKILL)
+                        watch.replace()
             case "hurry":
                 guard.PATIENCE_WITH_GUARD = 0.01
             case "confirm":

@@ -134,6 +134,7 @@ class Bench:
     def kill_restore(self, step: int) -> bool:
         instance, output = fork(self._arguments)
         read_until_it_works(output)
+        os.kill(instance, signal.SIGSTOP)  # or it starts another guard
         kill_guard_of(instance)
         os.kill(instance, signal.SIGKILL)
         bury_all()

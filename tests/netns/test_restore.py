@@ -61,6 +61,7 @@ def kill(running: Up) -> str:
 
 
 def kill_both(running: Up) -> None:
+    running.process.send_signal(signal.SIGSTOP)  # or it starts another guard
     os.kill(guard_of(running), signal.SIGKILL)
     kill(running)
 
@@ -158,6 +159,8 @@ def test_failing_closed_outlives_a_kill_and_is_lifted_by_restore(root: Caller) -
         assert "traffic stays blocked" in kill(running)
     assert root.plain(*reach).returncode != 0
     assert root.plain("ping", "-c1", "-W1", "10.81.1.1").returncode == 0, "the LAN stays"
+    assert restore(root, "--keep-blocks").returncode == 0
+    assert root.plain(*reach).returncode != 0
     assert restore(root).returncode == 0
     assert root.plain(*reach).returncode == 0
 

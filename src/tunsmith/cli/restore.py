@@ -18,9 +18,12 @@ from tunsmith.route import record
 @click.command()
 @click.option("--tun", metavar="NAME", help="Only what was left by the instance on that TUN.")
 @click.option("--state", metavar="DIR", type=click.Path(path_type=Path), help="Where the journals are kept.")
+@click.option(
+    "--keep-blocks", is_flag=True, help="What --fail-closed keeps in stays in; for service managers."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--json", is_flag=True, help="Say what was done as one JSON object.")
-def command(tun: str | None, state: Path | None, dry_run: bool, json: bool) -> int:
+def command(tun: str | None, state: Path | None, keep_blocks: bool, dry_run: bool, json: bool) -> int:
     """Put this machine's network back as it was before a `tunsmith up` that died.
 
     Only what it added is removed, and only if nobody has changed it since. `up` does the same when it stops, its
@@ -28,10 +31,10 @@ def command(tun: str | None, state: Path | None, dry_run: bool, json: bool) -> i
     `kill -9` of both, and lifts what --fail-closed still blocks. A second time it finds nothing to do.
 
     \b
-    Exit code: 0 done, or nothing to do; 1 something is left, or belongs to an instance that runs.
+    Exit code: 0 done, or nothing to do; 1 something could not be done, or belongs to an instance that runs.
     """
     with Machine() as machine:
-        found = replay_all(state or default_directory(), machine, tun, dry_run=dry_run)
+        found = replay_all(state or default_directory(), machine, tun, lift=not keep_blocks, dry_run=dry_run)
     if json:
         click.echo(json_format.dumps({"dry_run": dry_run, "journals": [as_object(each) for each in found]}))
     else:

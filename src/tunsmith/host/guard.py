@@ -52,8 +52,9 @@ PATIENCE_WITH_PARENT = 5.0
 """Seconds for the instance to put back what was not confirmed."""
 PATIENCE_WITH_GUARD = 5.0
 """Seconds for the guard to end after a clean stop; one that hangs is killed."""
-SHORTEST_LIFE = 0.2
-"""Seconds that a guard must have lived to be replaced."""
+SHORT_LIFE = 1.0
+"""Seconds; so many guards in a row that lived no longer are replaced:"""
+MOST_SHORT_LIVES = 3
 CONFIRM = b"confirm"
 """What the guard is told, with the seconds."""
 _LONGEST = 64
@@ -85,7 +86,7 @@ class Word(Enum):
 class Guard:
     """The guard of this process and its journal, from `start` to `release`. Watch `fileno` for reading."""
 
-    __slots__ = ("_began", "_channel", "_deadline", "_fifo", "_make_machine", "_path", "_pid")
+    __slots__ = ("_began", "_channel", "_deadline", "_fifo", "_make_machine", "_path", "_pid", "_short_lives")
 
     def __init__(
         self, path: Path, make_machine: Callable[[], Undoing], pid: int, channel: socket.socket
@@ -95,6 +96,7 @@ class Guard:
         self._pid = pid
         self._channel = channel
         self._began = time.monotonic()
+        self._short_lives = 0
         self._fifo = -1
         self._deadline = 0.0
 
@@ -123,10 +125,11 @@ class Guard:
 
     def replace(self) -> None:
         """Start another guard in the place of one that is dead; `fileno` is another one then. Raises HostError where
-        there can be none, or where the one before did not live long: without a guard one should stop."""
-        if time.monotonic() - self._began < SHORTEST_LIFE:
-            raise HostError("the guard process does not live: something kills it")
+        there can be none, or where they do not live long: without a guard one should stop."""
         self._bury()
+        self._short_lives = self._short_lives + 1 if time.monotonic() - self._began < SHORT_LIFE else 0
+        if self._short_lives > MOST_SHORT_LIVES:
+            raise HostError("the guard process does not live: something kills it")
         self._pid, self._channel = _fork(self._path, self._make_machine)
         self._began = time.monotonic()
         if self._deadline:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from tunsmith.host.privilege import may_look_at_all
+
 _SO_NETNS_COOKIE = 71
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO
 
@@ -37,8 +39,9 @@ class NetworkNamespace:
 def is_gone(inode: int) -> bool:
     """Whether certainly nothing holds the namespace any longer: no process, mount or descriptor of one.
 
-    Only root on the machine itself can know; to others nothing is ever gone."""
-    if os.geteuid() != 0 or os.stat("/proc/self/ns/pid").st_ino != _FIRST_PID_NAMESPACE:
+    Only who may look at every process of the machine can know: on the machine itself, with CAP_SYS_PTRACE. To others
+    nothing is ever gone."""
+    if os.stat("/proc/self/ns/pid").st_ino != _FIRST_PID_NAMESPACE or not may_look_at_all():
         return False
     name = f"net:[{inode}]"
     return not any(name in held for held in _held())
@@ -47,11 +50,10 @@ def is_gone(inode: int) -> bool:
 def _held() -> Iterator[str]:
     """Texts that name the namespaces that are held, and much else."""
     for pid in filter(str.isdecimal, os.listdir("/proc")):
-        with suppress(OSError):
+        with suppress(OSError):  # it has ended
             yield os.readlink(f"/proc/{pid}/ns/net")
-        with suppress(OSError), open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="replace") as file:
-            yield file.read()
-        with suppress(OSError):
+            with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="replace") as file:
+                yield file.read()
             for fd in os.listdir(f"/proc/{pid}/fd"):
-                with suppress(OSError):
+                with suppress(FileNotFoundError):
                     yield os.readlink(f"/proc/{pid}/fd/{fd}")

@@ -61,7 +61,7 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Replay:
     """A journal that was dealt with. `notice` says what is to be known besides the steps, in a line or not at all;
-    `left` that something of it is still to be done."""
+    `left` that something of it could not be done; what stays to keep traffic in is not meant."""
 
     path: Path
     contents: Contents
@@ -107,7 +107,8 @@ def replay(opened: Journal, machine: Undoing, lift: bool = True) -> Replay:
     except HostError as error:
         notice = f"{notice}; {error}" if notice else str(error)
         return Replay(opened.path, contents, tuple(steps), notice, left=True)
-    return Replay(opened.path, contents, tuple(steps), notice, bool(left))
+    failed = any(step.outcome is Outcome.FAILED for step in steps)
+    return Replay(opened.path, contents, tuple(steps), notice, left=failed)
 
 
 def replay_all(
