@@ -53,6 +53,7 @@ DOCUMENTS = [
     ROOT / "docs" / "guide.md",
     ROOT / "docs" / "links.md",
     ROOT / "docs" / "testing.md",
+    ROOT / "docs" / "up.md",
     *sorted((ROOT / "docs" / "adr").glob("*.md")),
 ]
 MADE = {".venv/", ".artifacts/"}

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from tunsmith.relay.dns_flow import DnsFlow
     from tunsmith.relay.icmp import PingRelay
     from tunsmith.relay.loops import Loops
+    from tunsmith.relay.neighbour import Neighbour
     from tunsmith.relay.publish import Publisher
     from tunsmith.stack.events import DatagramError, Echo
     from tunsmith.stack.request import FlowRequest
@@ -83,6 +84,7 @@ class Engine:
         reporter: Reporter | None = None,
         capture: Capture | None = None,
         escape: Escape | None = None,
+        neighbour: Neighbour | None = None,
         clock: Callable[[], float] = time.monotonic,
         slots: Slots | None = None,
     ) -> None:
@@ -127,7 +129,7 @@ class Engine:
         if escape is not None and escape.underway is not None:
             from tunsmith.relay.loops import Loops
 
-            self._loops = Loops(escape, escape.underway, self.book)
+            self._loops = Loops(escape, escape.underway, self.book, neighbour)
         self._buffer = memoryview(bytearray(FRAME_ROOM))
         self._tasks: set[asyncio.Task[None]] = set()
         self._pings: PingRelay | None = None
@@ -302,11 +304,17 @@ class Engine:
         """A new TCP flow: StackHandler."""
         address, port = request.destination
         verdict, target = self._decide(TCP, address, port)
-        if self._loops is not None and self._loops.has_stream(request, target):
-            verdict = LOOP
+        way = None
+        if self._loops is not None:
+            if self._loops.has_stream(request, target):
+                verdict = LOOP
+            way = self._loops.way_for(TCP, request.family, request.key, target, self.dials.targets)
         if verdict.action is Action.DIAL:
             self._crowd.make_room()
-            self.dials.begin(request, self.book.enter("tcp", request.family, request.key, target, verdict))
+            record = self.book.enter("tcp", request.family, request.key, target, verdict)
+            if way is not None:
+                record.upstream = way.label
+            self.dials.begin(request, record, way)
         elif verdict.action is Action.RESOLVE:
             self._crowd.make_room()
             record = self.book.enter("dns", request.family, request.key, target, verdict)
@@ -355,15 +363,18 @@ class Engine:
                 return
             _, _, address, port = family.split(key)
             verdict, target = self._decide(UDP, address, port)
-            if self._loops is not None and self._loops.has_datagram(family, key, target):
-                verdict = LOOP
+            way = None
+            if self._loops is not None:
+                if self._loops.has_datagram(family, key, target):
+                    verdict = LOOP
+                way = self._loops.way_for(UDP, family, key, target, self.dials.targets)
             if verdict.action is Action.RESOLVE:
                 self.dns.on_datagram(family, key, bytes(data), segment_size, target, verdict)
                 return
             if verdict.action is Action.DROP:
                 self.drops[verdict.rule] += 1
                 return
-            if verdict.action is Action.REFUSE or not self.dialer.carries_udp:
+            if verdict.action is Action.REFUSE or not (way or self.dialer).carries_udp:
                 self._refuse_datagram(family, key, len(data))
                 if key != self._refused:  # a program that goes on trying is told of once
                     self._refused = key
@@ -374,7 +385,7 @@ class Engine:
             self.book.pin(record)
             flow, fresh = self.udp.open(family, key, target, record)
             if fresh:
-                self.spawn(self.udp.dial(flow.mapping))
+                self.spawn(self.udp.dial(flow.mapping, way))
         self.udp.on_datagram(flow, data, segment_size)
 
     def _refuse_datagram(self, family: IpFamily, key: bytes, length: int) -> None:

@@ -5,8 +5,10 @@ The fixture `caller` compares links, addresses, routes, rules and the firewall o
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 
@@ -14,7 +16,7 @@ import pytest
 
 from tests.netns import ports
 from tests.netns.caller import CLIENT, Caller
-from tests.netns.machine import UP, fails, up
+from tests.netns.machine import UP, Up, fails, up
 from tests.netns.servers import Peers, eventually
 from tests.netns.topology import CALLER, SERVER
 
@@ -303,3 +305,77 @@ def cpu_seconds(pid: int) -> float:
     with open(f"/proc/{pid}/stat", encoding="ascii") as file:
         fields = file.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100
+
+
+@pytest.fixture
+def neighbour(root: Caller) -> Iterator[str]:
+    """Somebody's proxy on C itself, that knows nothing of marks."""
+    argv = ["microsocks", "-i", "127.0.0.1", "-p", str(ports.MORTAL)]
+    with subprocess.Popen(root.topology.caller.command(argv), stderr=subprocess.DEVNULL) as process:
+        eventually(lambda: root.topology.caller.listens(ports.MORTAL), "microsocks")
+        yield f"socks5://127.0.0.1:{ports.MORTAL}"
+        process.terminate()
+
+
+def test_proxy_on_this_machine_is_kept_out_of_the_loop(root: Caller, neighbour: str) -> None:
+    """Its own connections are led into the TUN, too; they are known by their process, and sent out directly."""
+    with up(root, "--via", neighbour) as running:
+        for family in (4, 6):
+            assert root.plain_client("ask", SERVER[family], ports.WHO).split()[0] == CALLER[family]
+        done = root.plain("curl", "-sS", "http://www.example.test/")
+        assert (done.returncode, done.stdout) == (0, "hello from S\n"), done.stderr
+        before = cpu_seconds(running.process.pid)
+        root.plain("sleep", "1")
+        assert cpu_seconds(running.process.pid) - before < 0.1
+        loops = [each for each in running.notices() if each.startswith("routing loop: the proxy ")]
+        assert len(loops) == 1, running.events
+        assert "(microsocks, process " in loops[0]
+    assert len(flows(running, "tcp")) <= 6, running.events
+
+
+def test_container_with_no_other_right_than_net_admin(root: Caller) -> None:
+    """And with /proc/sys read-only, as in a container."""
+    os.chown(root.home, 0, 0)  # root without CAP_DAC_OVERRIDE writes only what is his
+    state = root.home / "state"
+    root.extra = "mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys"
+    bounded = ["setpriv", "--bounding-set", "-all,+net_admin", "--inh-caps", "-all", *UP, "--json"]
+    process = root.start(root.command([*bounded, "--state", str(state), "--via", SOCKS]))
+    with process:
+        running = Up(process, state)
+        try:
+            running.wait_for("up")
+            for family in (4, 6):
+                assert root.plain_client("connect", SERVER[family], ports.ECHO) == "open"
+            running.stop()
+        finally:
+            process.kill()
+            running.close()
+
+
+def test_systemd_hears_that_it_serves_that_it_lives_and_that_it_ends(root: Caller) -> None:
+    where = str(root.home / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(where)
+        manager.settimeout(10)
+        told = ["env", f"NOTIFY_SOCKET={where}", "WATCHDOG_USEC=400000", *UP, "--json"]
+        with root.start(root.command([*told, "--state", str(root.home / "state")])) as process:
+            running = Up(process, root.home / "state")
+            try:
+                assert manager.recv(4096).startswith(b"READY=1\nSTATUS=tunsmith0 to direct")
+                assert [manager.recv(4096) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+                process.send_signal(signal.SIGSTOP)
+                while True:  # what was on its way
+                    manager.settimeout(0.5)
+                    try:
+                        manager.recv(4096)
+                    except TimeoutError:
+                        break  # a process that hangs says nothing
+                process.send_signal(signal.SIGCONT)
+                manager.settimeout(10)
+                running.process.terminate()
+                while manager.recv(4096) != b"STOPPING=1":
+                    pass
+                assert process.wait(5) == 0
+            finally:
+                process.kill()
+                running.close()

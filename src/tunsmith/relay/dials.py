@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tunsmith.dial.base import Stream
 from tunsmith.errors import DialError
+from tunsmith.flow import Target
 from tunsmith.relay.faults import dial_failure, icmp_for, outcome_of
 
 if TYPE_CHECKING:
@@ -50,11 +51,11 @@ class Dials:
         self.waiting: dict[FlowRequest, Dial] = {}
         """Oldest first."""
 
-    def begin(self, request: FlowRequest, record: FlowRecord) -> None:
-        """Dial `record.target` for `request`."""
+    def begin(self, request: FlowRequest, record: FlowRecord, dialer: Dialer | None = None) -> None:
+        """Dial `record.target` for `request`, by `dialer` where it is not the usual one."""
         self._book.pin(record)
         try:
-            opening = self._dialer.begin(record.target)
+            opening = (dialer or self._dialer).begin(record.target)
         except Exception as error:
             self._refuse(request, record, dial_failure(error, record.target))
             return
@@ -95,6 +96,10 @@ class Dials:
         self._book.drops[f"dial_{record.outcome}"] += 1
         self._book.end(record)
         self._book.complain(error)
+
+    def targets(self) -> set[Target]:
+        """Where the flows that wait want to go."""
+        return {dial.record.target for dial in self.waiting.values()}
 
     def give_up(self, request: FlowRequest, outcome: str, error: IcmpError | None) -> None:
         """End a dial, which closes what it has opened. Without `error` the application hears nothing."""

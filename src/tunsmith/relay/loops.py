@@ -1,4 +1,6 @@
-"""Our own packets that come back in by the TUN are cut, counted as `loop`, and told once in a while.
+"""What goes round in a circle: our own packets, and those of a proxy on this machine (relay/neighbour.py).
+
+Our own packets that come back in by the TUN are cut, counted as `loop`, and told once in a while.
 
 Routes are planned so that this cannot happen; it does where somebody deletes the rule for our mark, say. Left
 alone, each flow would then make the next one, for ever. dial/underway.py knows our packets again.
@@ -15,8 +17,12 @@ from tunsmith.flow import Target
 from tunsmith.host.link import is_local
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tunsmith.dial.base import Dialer
     from tunsmith.dial.underway import Underway
     from tunsmith.relay.flows import FlowBook
+    from tunsmith.relay.neighbour import Neighbour
     from tunsmith.stack.events import Echo
     from tunsmith.stack.request import FlowRequest
     from tunsmith.wire.ip import IpFamily
@@ -28,11 +34,25 @@ REPEAT = 60.0
 class Loops:
     """Looks at each new flow. Each method says whether it is one of ours, and counts and tells it."""
 
-    def __init__(self, escape: Escape, underway: Underway, book: FlowBook) -> None:
+    def __init__(
+        self, escape: Escape, underway: Underway, book: FlowBook, neighbour: Neighbour | None
+    ) -> None:
         self._escape = escape
         self._underway = underway
         self._book = book
+        self._neighbour = neighbour
         self._told = float("-inf")
+
+    def way_for(
+        self, protocol: int, family: IpFamily, key: bytes, target: Target, asked: Callable[[], set[Target]]
+    ) -> Dialer | None:
+        """How a flow goes out that is the proxy's own, None for all others. `asked` tells where the proxy has just
+        been asked to go."""
+        if self._neighbour is None or not self._neighbour.sends(
+            protocol, family, key, target, asked(), self._book
+        ):
+            return None
+        return self._neighbour.direct
 
     def has_stream(self, request: FlowRequest, target: Target) -> bool:
         """`request` is for `target`."""

@@ -74,11 +74,12 @@ class UdpRelay:
         flow = self.flows[key] = mapping.enter(key, target, record)
         return flow, fresh
 
-    async def dial(self, mapping: UdpMapping) -> None:
-        """Open the upstream port and send what waited; on failure tell the application."""
+    async def dial(self, mapping: UdpMapping, dialer: Dialer | None = None) -> None:
+        """Open the upstream port, by `dialer` where it is not the usual one, and send what waited; on failure tell
+        the application."""
         family = socket.AF_INET if mapping.family is IPV4 else socket.AF_INET6
         try:
-            datagrams = await self._dialer.open_datagrams(family)
+            datagrams = await (dialer or self._dialer).open_datagrams(family)
         except Exception as fault:
             error = dial_failure(fault, "UDP")
             # No UDP at all is a closed port, not a protocol that is missing: QUIC falls back from that.

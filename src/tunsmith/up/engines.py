@@ -13,13 +13,14 @@ from tunsmith.dial.underway import Underway
 from tunsmith.dns.fakeip import FakeIpPool
 from tunsmith.relay.report import Reporter
 from tunsmith.up.report import Hushed
-from tunsmith.up.upstream import Server, open_upstream
+from tunsmith.up.upstream import Server, find_neighbour, open_upstream, own_resolver
 
 if TYPE_CHECKING:
     from tunsmith.device.pcap import Capture
     from tunsmith.dial.base import Dialer
     from tunsmith.dns.slots import Slots
     from tunsmith.engine import Engine
+    from tunsmith.relay.neighbour import Neighbour
     from tunsmith.route.plan import Plan
     from tunsmith.workers.orders import Order
 
@@ -49,6 +50,10 @@ class Recipe:
         """The upstream. Raises UsageError."""
         return open_upstream(self.via, escape, self.settings, self.search, self.server)
 
+    def neighbour(self, escape: Escape) -> Neighbour | None:
+        """The proxy, where it is a program on this machine."""
+        return find_neighbour(self.server, escape, own_resolver(escape, self.settings, self.search, self.server))
+
     def __call__(self, queue: int, slots: Slots) -> Engine:
         """The engine of a worker."""
         from tunsmith.engine import Engine
@@ -56,7 +61,15 @@ class Recipe:
         escape = self.escape()
         device = TunDevice(queue, self.offload, self.mtu)
         reporter = Hushed(self.reporter())
-        return Engine(device, self.dialer(escape), self.settings, reporter, escape=escape, slots=slots)
+        return Engine(
+            device,
+            self.dialer(escape),
+            self.settings,
+            reporter,
+            escape=escape,
+            neighbour=self.neighbour(escape),
+            slots=slots,
+        )
 
 
 class Engines(Protocol):
@@ -112,7 +125,9 @@ def make_engines(
     if len(queues) == 1:
         from tunsmith.engine import Engine
 
-        return Alone(Engine(queues[0], dialer, recipe.settings, Hushed(reporter), capture, escape))
+        neighbour = recipe.neighbour(escape)
+        hushed = Hushed(reporter)
+        return Alone(Engine(queues[0], dialer, recipe.settings, hushed, capture, escape, neighbour))
     from tunsmith.workers.crew import Crew
 
     limits = recipe.settings.limits

@@ -12,6 +12,7 @@ from ipaddress import ip_address
 
 from tunsmith.config import Settings
 from tunsmith.dial.base import Dialer
+from tunsmith.dial.direct import DirectDialer
 from tunsmith.dial.escape import Escape
 from tunsmith.dial.resolve import Address as Found
 from tunsmith.dial.resolve import Resolver, family_of
@@ -19,8 +20,11 @@ from tunsmith.dial.url import UpstreamUrl, make_dialer, parse_upstream
 from tunsmith.dns import resolvconf
 from tunsmith.dns.resolvconf import ResolvConf
 from tunsmith.errors import HostError
+from tunsmith.flow import Target
+from tunsmith.host.link import is_local
 from tunsmith.host.resolvfiles import RESOLV_CONF, read_regular_file
 from tunsmith.relay.lookup import Lookup, is_fake
+from tunsmith.relay.neighbour import Neighbour
 from tunsmith.route.facts import Address
 
 BEHIND_STUB = "/run/systemd/resolve/resolv.conf"
@@ -68,14 +72,27 @@ def _look_up(url: UpstreamUrl, settings: Settings) -> tuple[Found, ...]:
     return tuple(real)
 
 
-def open_upstream(
-    via: str, escape: Escape, settings: Settings, search: tuple[str, ...], server: Server
-) -> Dialer:
-    """The dialer that `via` stands for. `settings.resolvers` are asked for names from now on."""
+def own_resolver(escape: Escape, settings: Settings, search: tuple[str, ...], server: Server) -> Resolver:
+    """Names from now on: asked of `settings.resolvers`, by our own sockets."""
     lookup = Lookup(escape, settings, search)
     if server.name:
         lookup.remember(server.name, server.found)
-    return make_dialer(via, escape, Resolver(lookup))
+    return Resolver(lookup)
+
+
+def open_upstream(
+    via: str, escape: Escape, settings: Settings, search: tuple[str, ...], server: Server
+) -> Dialer:
+    """The dialer that `via` stands for."""
+    return make_dialer(via, escape, own_resolver(escape, settings, search, server))
+
+
+def find_neighbour(via: str, server: Server, escape: Escape, resolver: Resolver) -> Neighbour | None:
+    """The proxy, where it is a program on this machine."""
+    if not server.found or not all(is_local(ip_address(host)) for _, host in server.found):
+        return None
+    url = parse_upstream(via)
+    return Neighbour(Target(url.host, url.port), DirectDialer(escape, resolver))
 
 
 def read_resolvers() -> ResolvConf:
