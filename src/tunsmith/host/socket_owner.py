@@ -29,7 +29,9 @@ def inode_of(protocol: int, here: tuple[bytes, int], there: tuple[bytes, int]) -
     """The inode of the socket of this machine at `here` that talks to `there` (packed address, port), 0 where that
     cannot be told."""
     family = socket.AF_INET if len(here[0]) == 4 else socket.AF_INET6
-    if protocol == socket.IPPROTO_UDP:  # for this one the kernel takes the ends as those of a packet that comes in
+    if (
+        protocol == socket.IPPROTO_UDP
+    ):  # for this one the kernel takes the ends as those of a packet that comes in
         here, there = there, here
     ends = _ENDS.pack(here[1], there[1], here[0].ljust(16, b"\0"), there[0].ljust(16, b"\0"))
     body = _QUERY.pack(family, protocol, 0, 0xFFFFFFFF) + ends + _AFTER_ENDS.pack(0, _NO_COOKIE)
