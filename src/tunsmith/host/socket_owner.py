@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 _NETLINK_SOCK_DIAG = 4
@@ -22,16 +23,15 @@ _ANSWER = struct.Struct("=BBBB")
 _INODE = _HEADER.size + 68
 """Of struct inet_diag_msg: state and timers, both ends, expiry, two queues, uid, and then it."""
 _NO_COOKIE = (1 << 64) - 1
-_LISTENS = "0A"
+_CONNECTED, _LISTENS = "01", "0A"
 
 
 def inode_of(protocol: int, here: tuple[bytes, int], there: tuple[bytes, int]) -> int:
     """The inode of the socket of this machine at `here` that talks to `there` (packed address, port), 0 where that
     cannot be told."""
     family = socket.AF_INET if len(here[0]) == 4 else socket.AF_INET6
-    if (
-        protocol == socket.IPPROTO_UDP
-    ):  # for this one the kernel takes the ends as those of a packet that comes in
+    # Of UDP the kernel wants the ends as a packet that comes in has them.
+    if protocol == socket.IPPROTO_UDP:
         here, there = there, here
     ends = _ENDS.pack(here[1], there[1], here[0].ljust(16, b"\0"), there[0].ljust(16, b"\0"))
     body = _QUERY.pack(family, protocol, 0, 0xFFFFFFFF) + ends + _AFTER_ENDS.pack(0, _NO_COOKIE)
@@ -69,16 +69,40 @@ def name_of(pid: int) -> str:
         return ""
 
 
+def peers_of(processes: Collection[int]) -> set[IPv4Address | IPv6Address]:
+    """The addresses that `processes` are connected to, by TCP or UDP; this machine itself is not among them."""
+    sockets = set().union(*map(_sockets, processes))
+    found = set()
+    for _, remote, state, inode in _lines("tcp", "tcp6", "udp", "udp6"):
+        if state == _CONNECTED and f"socket:[{inode}]" in sockets:
+            found.add(_address(remote))
+    return {address for address in found if not (address.is_loopback or address.is_unspecified)}
+
+
 def _listening(port: int) -> Iterator[str]:
-    for table in ("tcp", "tcp6"):
+    for local, _, state, inode in _lines("tcp", "tcp6"):
+        if state == _LISTENS and int(local.rpartition(":")[2], 16) == port:
+            yield inode
+
+
+def _lines(*tables: str) -> Iterator[tuple[str, str, str, str]]:
+    """Local and remote end, state and inode of each socket, as /proc/net has them."""
+    for table in tables:
         try:
             lines = Path(f"/proc/net/{table}").read_text(encoding="ascii").splitlines()[1:]
         except OSError:
             continue
         for line in lines:
             fields = line.split()
-            if fields[3] == _LISTENS and int(fields[1].rpartition(":")[2], 16) == port:
-                yield fields[9]
+            yield fields[1], fields[2], fields[3], fields[9]
+
+
+def _address(end: str) -> IPv4Address | IPv6Address:
+    """Of words in host order, in hexadecimal."""
+    digits = end.rpartition(":")[0]
+    words = [int(digits[at : at + 8], 16) for at in range(0, len(digits), 8)]
+    address = ip_address(struct.pack(f"={len(words)}I", *words))
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _processes() -> Iterator[int]:

@@ -52,7 +52,9 @@ class Recipe:
 
     def neighbour(self, escape: Escape) -> Neighbour | None:
         """The proxy, where it is a program on this machine."""
-        return find_neighbour(self.server, escape, own_resolver(escape, self.settings, self.search, self.server))
+        return find_neighbour(
+            self.server, escape, own_resolver(escape, self.settings, self.search, self.server)
+        )
 
     def __call__(self, queue: int, slots: Slots) -> Engine:
         """The engine of a worker."""

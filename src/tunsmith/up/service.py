@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from tunsmith.config import Settings
 from tunsmith.dial.escape import Escape
-from tunsmith.errors import HostError
+from tunsmith.errors import DeviceError, HostError
 from tunsmith.host import nft, restore
 from tunsmith.host.guard import Word
 from tunsmith.host.machine import Machine
@@ -37,6 +39,8 @@ from tunsmith.up.asked import Asked
 from tunsmith.up.engines import Engines, Recipe, make_engines, speak_up
 from tunsmith.up.footprint import Footprint
 from tunsmith.up.leftover import without
+from tunsmith.up.network import addresses as network_addresses
+from tunsmith.up.network import network_for
 from tunsmith.up.proof import prove
 from tunsmith.up.report import Report, Works
 from tunsmith.up.stop import Stop, Stopped
@@ -74,7 +78,17 @@ def look(asked: Asked, *, dry_run: bool = False) -> Outlook:
     ]
     names = [name for _, name in socket.if_nameindex()]
     snapshot = without(take_snapshot(settings(names), server.addresses), left)
-    wish = replace(asked.wish, servers=server.addresses, nft=nft.is_there())
+    peers = [ip_network(peer) for peer in server.peers()]
+    exclude = (*asked.wish.exclude, *(peer for peer in peers if peer not in asked.wish.include))
+    network = network_for(asked.wish.takes_all, snapshot, but=(asked.wish.tun,))
+    engine_settings = replace(engine_settings, network=network)
+    wish = replace(
+        asked.wish,
+        addresses=network_addresses(network),
+        servers=server.addresses,
+        exclude=exclude,
+        nft=nft.is_there(),
+    )
     if not may_administer():
         wish = replace(wish, strategy="interface", nft=False)
     restored = tuple(line for each in found for line in restore.summary(each))
@@ -112,11 +126,16 @@ def prepare(outlook: Outlook, reporter: Callable[[], Reporter]) -> Prepared:
     queues: list[TunDevice] = []
     try:
         queues.extend(open_tun(planned.tun, multi_queue=asked.workers > 1) for _ in range(asked.workers))
-    except BaseException:
+    except BaseException as error:
         for queue in queues:
             queue.close()
         if footprint is not None:
             footprint.end(served=False)
+        if isinstance(error, DeviceError) and os.geteuid() == 0 and not may_administer():
+            raise HostError(
+                "root may not change the network here (CAP_NET_ADMIN is missing): start the container with "
+                "`--cap-add NET_ADMIN --device /dev/net/tun`"
+            ) from None
         raise
     return Prepared(outlook, queues, footprint, recipe, escape, dialer)
 

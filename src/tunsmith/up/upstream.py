@@ -23,6 +23,7 @@ from tunsmith.errors import HostError
 from tunsmith.flow import Target
 from tunsmith.host.link import is_local
 from tunsmith.host.resolvfiles import RESOLV_CONF, read_regular_file
+from tunsmith.host.socket_owner import listeners_at, peers_of
 from tunsmith.relay.lookup import Lookup, is_fake
 from tunsmith.relay.neighbour import Neighbour
 from tunsmith.route.facts import Address
@@ -31,18 +32,35 @@ BEHIND_STUB = "/run/systemd/resolve/resolv.conf"
 """Whom systemd-resolved asks, where resolv.conf names nobody but itself."""
 
 
+MOST_PEERS = 16
+"""Of a proxy on this machine that get a way of their own; one that has more relays for others, too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The proxy: what it is called and where it was found; nothing of both for an upstream that is none."""
+    """The proxy: what it is called, where it was found, and its port; nothing of these for an upstream that is none."""
 
     name: str = ""
     found: tuple[Found, ...] = ()
+    port: int = 0
 
     @property
     def addresses(self) -> tuple[Address, ...]:
         """Where it is, as far as that is away from this machine."""
         known = (ip_address(host) for _, host in self.found)
         return tuple(address for address in known if not address.is_loopback)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a program on this machine."""
+        return bool(self.found) and all(is_local(ip_address(host)) for _, host in self.found)
+
+    def peers(self) -> list[Address]:
+        """Where a proxy on this machine is connected to, `ssh -D` to its server say. That connection is from before
+        our time: it must not be led into the TUN."""
+        found = peers_of(listeners_at(self.port)) if self.is_here else ()
+        away = [address for address in found if not is_local(address)]
+        return away if len(away) <= MOST_PEERS else []
 
 
 def find_server(via: str, settings: Settings) -> Server:
@@ -52,8 +70,8 @@ def find_server(via: str, settings: Settings) -> Server:
         return Server()
     family = family_of(url.host)
     if family is not None:
-        return Server(url.host, ((family, url.host),))
-    return Server(url.host, _look_up(url, settings))
+        return Server(url.host, ((family, url.host),), url.port)
+    return Server(url.host, _look_up(url, settings), url.port)
 
 
 def _look_up(url: UpstreamUrl, settings: Settings) -> tuple[Found, ...]:
@@ -87,12 +105,11 @@ def open_upstream(
     return make_dialer(via, escape, own_resolver(escape, settings, search, server))
 
 
-def find_neighbour(via: str, server: Server, escape: Escape, resolver: Resolver) -> Neighbour | None:
+def find_neighbour(server: Server, escape: Escape, resolver: Resolver) -> Neighbour | None:
     """The proxy, where it is a program on this machine."""
-    if not server.found or not all(is_local(ip_address(host)) for _, host in server.found):
+    if not server.is_here:
         return None
-    url = parse_upstream(via)
-    return Neighbour(Target(url.host, url.port), DirectDialer(escape, resolver))
+    return Neighbour(Target(server.name, server.port), DirectDialer(escape, resolver))
 
 
 def read_resolvers() -> ResolvConf:
