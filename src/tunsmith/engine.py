@@ -229,7 +229,7 @@ class Engine:
         """This machine has these `addresses` now, and our sockets are pinned to `interface`: flows that neither can
         serve end. Returns how many. A connection that was being made is forgotten, for the application's kernel
         asks again."""
-        from tunsmith.relay.uplink import is_stranded
+        from tunsmith.relay.uplink import is_stranded, tell_the_deaf
 
         for request in list(self.dials.waiting):
             self.dials.give_up(request, "network changed", None)
@@ -242,6 +242,7 @@ class Engine:
         streams = [relay for relay in self._streams() if lost(relay.sock.fileno())]
         for relay in streams:
             relay.abort("network changed")
+        tell_the_deaf((relay.record for relay in streams), addresses, self.settings.network)
         return len(streams) + self.udp.end_where(lost, "network changed")
 
     def on_resumed(self) -> None:

@@ -115,6 +115,13 @@ def be_reset(host: str, port: str) -> object:
 
 
 @function
+def wait(host: str, port: str) -> object:
+    """How a connection ends on which nothing is said."""
+    with open_tcp(host, port, 60) as sock:
+        return read_to_end(sock)
+
+
+@function
 def reset(host: str, port: str) -> None:
     """End with RST after a few bytes."""
     sock = open_tcp(host, port)

@@ -9,6 +9,7 @@ descriptor of ours holds has ended.
 from __future__ import annotations
 
 import ctypes
+import difflib
 import os
 import re
 import subprocess
@@ -98,9 +99,15 @@ class Snapshot:
             raise AssertionError(f"processes left: {left}") from None
         now = self._read_machine()
         for what, before in self._machine.items():
-            assert _comparable(now[what]) == _comparable(before), f"{what} changed"
+            if _comparable(now[what]) != _comparable(before):
+                lines = difflib.unified_diff(_lines(before), _lines(now[what]), lineterm="", n=0)
+                raise AssertionError(f"{what} changed:\n" + "\n".join(lines))
         testimony = self._caller.testimony
         assert not testimony.exists() or testimony.read_text() == "", "tunsmith left something open"
+
+
+def _lines(state: object) -> list[str]:
+    return [str(line) for line in state] if isinstance(state, list) else [str(state)]
 
 
 def network(of: Namespace | None) -> list[str]:

@@ -14,6 +14,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Container, Iterable
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tunsmith.config import Network
+    from tunsmith.relay.report import FlowRecord
 
 IMPATIENCE = ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 3))
 """Dead connections are known after four seconds."""
@@ -41,6 +46,21 @@ def is_stranded(fd: int, addresses: Container[str], interface: str | None) -> bo
         return True
     finally:
         sock.detach()
+
+
+def tell_the_deaf(records: Iterable[FlowRecord], addresses: Container[str], network: Network) -> None:
+    """Of TCP flows that have been reset, end those at their programs whose own address has gone with ours: a reset
+    could not arrive. Programs of other machines keep theirs."""
+    deaf = []
+    for record in records:
+        source = record.source.host
+        if source not in addresses and source not in (str(network.inside), str(network.inside6)):
+            here, port, there, there_port = record.family.split(record.key)
+            deaf.append(((here, port), (there, there_port)))
+    if deaf:
+        from tunsmith.host.severed import sever
+
+        sever(deaf)
 
 
 def question(socks: Iterable[socket.socket]) -> None:

@@ -14,7 +14,7 @@ from tunsmith.host.guard import Guard
 from tunsmith.host.journal import Journal
 from tunsmith.host.machine import Machine
 from tunsmith.host.restore import Outcome, Replay
-from tunsmith.route.change import Change, SetSysctl
+from tunsmith.route.change import AddRoute, Change, ReplaceRoute, SetSysctl
 from tunsmith.up.asked import Asked
 
 
@@ -58,6 +58,16 @@ class Footprint:
                     raise
                 missed.append(str(error))
         return missed
+
+    def put_over(self, change: ReplaceRoute) -> None:
+        """Put a route of ours in the place of another that is ours, too. Raises HostError with nothing done."""
+        if change.transient:
+            self._machine.make(change)
+            return
+        old = AddRoute(change.old)
+        self.journal.write([AddRoute(change.new)], [])
+        self._machine.make(change)
+        self.journal.keep([entry for entry in self.journal.entries if entry.change != old])
 
     def take_back(self, changes: Iterable[Change]) -> None:
         """Take `changes` back while the rest stays. Raises HostError where the journal cannot be written."""

@@ -44,6 +44,7 @@ from tunsmith.up.network import network_for
 from tunsmith.up.proof import prove
 from tunsmith.up.report import Report, Works
 from tunsmith.up.stop import Stop, Stopped
+from tunsmith.up.tracking import Tracking
 from tunsmith.up.upstream import Server, find_server, read_resolvers
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ async def serve(prepared: Prepared, report: Report, capture: Capture | None, beg
     what is told. Raises TunsmithError where it cannot be done; the machine is as it was then, too."""
     stop, notify = Stop(), Notify()
     engines: Engines | None = None
+    tracking: Tracking | None = None
     served = False
     try:
         for line in prepared.outlook.restored:
@@ -165,6 +167,8 @@ async def serve(prepared: Prepared, report: Report, capture: Capture | None, beg
         notify.watch(asyncio.get_running_loop())
         if prepared.footprint is not None:
             _listen_to_guard(prepared.footprint, stop, report)
+            tracking = Tracking(prepared.footprint, engines, report.notice)
+            tracking.start(works.plan, prepared.outlook.server.addresses)
         await stop.happens()
     except Stopped:
         pass
@@ -172,6 +176,8 @@ async def serve(prepared: Prepared, report: Report, capture: Capture | None, beg
         notify.say(STOPPING=1)
         if stop.why:
             report.stopping(stop.why)
+        if tracking is not None:
+            tracking.close()
         await _end(prepared, engines, report, served)
         stop.close()
         notify.close()
