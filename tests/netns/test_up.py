@@ -40,7 +40,7 @@ def flows(running, protocol: str) -> list[str]:
     return [each["destination"] for each in running.told("flow") if each["protocol"] == protocol]
 
 
-@STRATEGIES
+@pytest.mark.parametrize("strategy", ["mark", "interface", "replace", "cover"])
 @FAMILIES
 def test_tcp_udp_and_ping_go_through_the_tun(root: Caller, strategy: str, family: int) -> None:
     host = SERVER[family]
@@ -59,6 +59,14 @@ def test_answers_are_those_of_the_network(root: Caller) -> None:
     with up(root):
         assert root.plain_client("connect", SERVER[4], ports.CLOSED) == "ECONNREFUSED"
         assert root.plain_client("connect", "10.82.0.1", 80) == "ENETUNREACH"
+
+
+@pytest.mark.parametrize("strategy", ["interface", "replace", "cover"])
+def test_every_strategy_reaches_a_proxy(root: Caller, strategy: str) -> None:
+    with up(root, "--via", SOCKS, "--strategy", strategy) as running:
+        assert root.plain_client("ask", SERVER[6], ports.WHO).split()[0] == SERVER[6]
+        assert root.plain_client("udp_echo", SERVER[6], ports.ECHO, 1200) == [True]
+    assert f"[{SERVER[6]}]:{ports.ECHO}" in flows(running, "udp")
 
 
 @pytest.mark.parametrize("via", [SOCKS, HTTP], ids=["socks5", "http"])
