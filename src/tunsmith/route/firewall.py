@@ -5,8 +5,9 @@ conntrack entry, and in each packet of it, before the route is looked up. So rep
 clients came, published ports of containers work, and the answers to our own sockets pass a strict reverse path filter
 (with src_valid_mark). Only our bit is ever set or looked at.
 
-Connections that began before us have no mark. Those to a port that was served at start are known by their source
-port, and by not being a SYN.
+Connections that began before us have no mark. Where conntrack knows them, they get it with the next packet from
+elsewhere, for it knows who began. Where it does not, those to a port that was served at start are known by their
+source port, and by not being a SYN.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ def table(
         f'iifname {{ "{tun}", "lo" }} return',
         *(f"{_family(address)} daddr {address} drop" for address in hidden),
         f"{is_ours} {bear} return",
-        f"ct state new fib daddr type local {remember} {bear}",
+        f"ct direction original fib daddr type local {remember} {bear}",
     ]
-    passing = [f'iifname != "{tun}" oifname != "{tun}" ct state new {remember}']
+    passing = [f'iifname != "{tun}" oifname != "{tun}" ct direction original {remember}']
     leaving = ['oifname "lo" return', f"{is_ours} {bear} return"]
     if served:
         ports = ", ".join(str(port) for port in sorted(served))

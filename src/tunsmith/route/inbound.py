@@ -14,13 +14,19 @@ from tunsmith.route.firewall import table
 from tunsmith.route.site import Site
 
 
-def keep(site: Site, draft: Draft) -> None:
+def admit(site: Site, draft: Draft) -> None:
+    """The reverse path filter lets our packets in."""
+    _loosen(site, draft, marked=site.has_firewall and not site.wish.gateway)
+
+
+def loosen(site: Site, draft: Draft) -> None:
+    """The same without a firewall, for sockets that are bound to the uplink."""
+    _loosen(site, draft, marked=False)
+
+
+def remember(site: Site, draft: Draft) -> None:
     """Connections from outside go on as they were."""
     wish, numbers = site.wish, site.numbers
-    marked = site.has_firewall and not wish.gateway
-    draft.add(
-        "the reverse path filter lets answers in that come by the uplink", _filters(site, marked), blocks=True
-    )
     if site.has_firewall:
         text = table(
             numbers.firewall,
@@ -31,11 +37,8 @@ def keep(site: Site, draft: Draft) -> None:
             gateway=wish.gateway,
             hidden=[address.ip for address in wish.addresses if wish.strict],
         )
-        draft.add(
-            "connections that begin elsewhere go back where they came from",
-            [AddFirewall(numbers.firewall, text)],
-            blocks=True,
-        )
+        reason = "connections that begin elsewhere go back where they came from"
+        draft.add(reason, [AddFirewall(numbers.firewall, text)], blocks=True)
         return
     reason = "nft is not there" if not wish.nft else "no mark is free"
     draft.notes.append(
@@ -44,11 +47,9 @@ def keep(site: Site, draft: Draft) -> None:
     )
 
 
-def loosen(site: Site, draft: Draft) -> None:
-    """Answers to sockets that are bound to the uplink come in, without a firewall."""
-    draft.add(
-        "the reverse path filter lets answers in that come by the uplink", _filters(site, False), blocks=True
-    )
+def _loosen(site: Site, draft: Draft, *, marked: bool) -> None:
+    reason = "the reverse path filter lets answers in that come by the uplink"
+    draft.add(reason, _filters(site, marked), blocks=True)
 
 
 def _filters(site: Site, marked: bool) -> list[Change]:

@@ -7,7 +7,7 @@ failing closed needs a rule before it.
 
 from __future__ import annotations
 
-from tunsmith.route import inbound, policy
+from tunsmith.route import policy
 from tunsmith.route.draft import Draft
 from tunsmith.route.site import Site
 
@@ -16,7 +16,5 @@ def draft(site: Site, made: Draft) -> None:
     made.pin, made.must_pin = site.pin(), True
     if not made.pin:
         made.notes.append("there is no uplink yet: nothing can be reached until there is one")
-    policy.tables(site, made)
-    inbound.keep(site, made)
     escape = made.pin if site.wish.fail_closed else ""
-    policy.rules(site, made, mark=site.numbers.mark if site.wish.nft else 0, escape=escape)
+    policy.catch(site, made, mark=site.numbers.mark if site.wish.nft else 0, escape=escape)

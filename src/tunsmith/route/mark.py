@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tunsmith.errors import UsageError
-from tunsmith.route import inbound, policy
+from tunsmith.route import policy
 from tunsmith.route.draft import Draft
 from tunsmith.route.site import Site
 
@@ -14,6 +14,4 @@ def draft(site: Site, made: Draft) -> None:
     if not mark:
         raise UsageError("every bit of the firewall mark is in use here; try --strategy interface")
     made.mark, made.pin = mark, site.wish.interface
-    policy.tables(site, made)
-    inbound.keep(site, made)
-    policy.rules(site, made, mark=mark)
+    policy.catch(site, made, mark=mark)

@@ -23,6 +23,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 
+from tunsmith.route import inbound
 from tunsmith.route.change import AddRoute, AddRule, Change
 from tunsmith.route.draft import Draft
 from tunsmith.route.facts import MAIN, OURS, Prefix, Rule, Snapshot
@@ -36,7 +37,22 @@ _MOST_RANGES = 16
 """Of served ports that get a rule."""
 
 
-def tables(site: Site, draft: Draft) -> None:
+def catch(site: Site, draft: Draft, *, mark: int, escape: str = "") -> None:
+    """Everything, in an order in which nothing is lost. `mark` 0: there is none to look at. `escape` is the interface
+    past which nothing may be caught that is bound to it.
+
+    What a gateway forwards past the TUN before the rules are there must not be remembered for it, so its firewall
+    comes last."""
+    _tables(site, draft)
+    inbound.admit(site, draft)
+    if not site.wish.gateway:
+        inbound.remember(site, draft)
+    _lead(site, draft, mark, escape)
+    if site.wish.gateway:
+        inbound.remember(site, draft)
+
+
+def _tables(site: Site, draft: Draft) -> None:
     """T and, if strict, L; nothing leads there yet."""
     table = site.numbers.table
     for version in site.versions:
@@ -86,9 +102,8 @@ def _copies(site: Site, version: int, draft: Draft) -> list[Change]:
     return list(found.values())
 
 
-def rules(site: Site, draft: Draft, *, mark: int, escape: str = "") -> None:
-    """The rules, by which traffic begins to enter the TUN. `mark` 0: there is none to look at. `escape` is the
-    interface past which nothing of ours may be caught, though it is bound to it."""
+def _lead(site: Site, draft: Draft, mark: int, escape: str) -> None:
+    """The rules, by which traffic begins to enter the TUN."""
     for version in site.versions:
         kind = "all traffic" if site.wish.gateway else "traffic of this machine"
         what = kind if site.wish.takes_all else "what is included of the " + kind
