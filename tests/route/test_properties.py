@@ -39,7 +39,9 @@ ADDRESSES = tuple(
         "fd7a:115c:a1e0::9", "2001:2::77",
     )
 )  # fmt: skip
-some = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+some = settings(
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.filter_too_much]
+)
 prefixes = st.lists(st.sampled_from(PREFIXES), max_size=3, unique=True).map(tuple)
 
 

@@ -67,7 +67,10 @@ def catch(site: Site, draft: Draft, prefixes: Iterable[Prefix]) -> None:
     """Lead `prefixes` into the TUN, each by halves or smaller parts of it where that is what it takes to come before
     the machine's own routes."""
     for prefix in prefixes:
-        parts = _parts(site.snapshot, prefix)
+        inner = [each for each in site.spared(prefix.version) if within(each, prefix)]
+        parts = [
+            part for part in _parts(site.snapshot, prefix) if not any(within(part, each) for each in inner)
+        ]
         changes: list[Change] = [
             AddRoute(route(part, MAIN, site.tun), transient=site.transient) for part in parts
         ]

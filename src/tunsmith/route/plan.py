@@ -21,7 +21,7 @@ from tunsmith.errors import UsageError
 from tunsmith.route import cover, gateway, interface, mark, replace, tun
 from tunsmith.route.change import Change
 from tunsmith.route.draft import Draft, Step
-from tunsmith.route.facts import Snapshot
+from tunsmith.route.facts import OURS, Snapshot
 from tunsmith.route.numbers import Numbers, choose
 from tunsmith.route.site import Site, within
 from tunsmith.route.uplink import is_wide
@@ -108,10 +108,10 @@ def plan_with(numbers: Numbers, wish: Wish, snapshot: Snapshot, strategy: str = 
 
 
 def _check_network(wish: Wish, snapshot: Snapshot) -> None:
-    """The networks of the TUN are nobody else's."""
+    """The networks of the TUN are nobody else's; instances for different networks may share them."""
     for address in wish.addresses:
         for route in snapshot.routes:
-            if route.device == wish.tun or is_wide(route):
+            if route.device == wish.tun or route.protocol == OURS or is_wide(route):
                 continue
             if within(route.prefix, address.network) or within(address.network, route.prefix):
                 raise UsageError(
