@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     multiple=True,
     help="This does not; may be repeated.",
 )
+@click.option(
+    "--gateway", is_flag=True, help="Take what other hosts and containers send through this machine, too."
+)
 @click.option("--interface", metavar="IFACE", help="Our own traffic leaves by that interface only.")
 @click.option(
     "--strategy",
@@ -86,6 +89,7 @@ def command(
     tun: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    gateway: bool,
     interface: str | None,
     strategy: str,
     strict: bool,
@@ -106,6 +110,7 @@ def command(
     sudo tunsmith up --via socks5://user:pass@proxy:1080   everything by a proxy
     sudo tunsmith up --via http://proxy:3128 --exclude 10.0.0.0/8
     sudo tunsmith up --include 203.0.113.0/24 -v           only that network
+    sudo tunsmith up --gateway --via ...                   for the LAN and containers, too
     sudo tunsmith up --confirm 60 --via ...                over SSH: undone unless `tunsmith confirm`
     sudo tunsmith up --fail-closed --strict --via ...      nothing leaves but by the proxy
     tunsmith up --dry-run                                  what would be changed, as commands
@@ -130,6 +135,7 @@ def command(
         interface=interface or "",
         strategy=strategy,
         strict=strict,
+        gateway=gateway,
         fail_closed=fail_closed,
     )
     if capture is not None and workers > 1:

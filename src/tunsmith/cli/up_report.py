@@ -56,6 +56,7 @@ class JsonReport(JsonLines):
             mark=planned.mark,
             interface=planned.pin,
             table=planned.table,
+            hosts=list(planned.hosts),
             journal=None if facts.journal is None else str(facts.journal),
             notes=list(facts.notes),
             commands=list(facts.todo),
@@ -113,6 +114,7 @@ def plan_as_json(planned: Plan) -> str:
             "mark": planned.mark,
             "interface": planned.pin,
             "table": planned.table,
+            "hosts": list(planned.hosts),
             "notes": list(planned.notes),
             "steps": steps,
         }
@@ -129,6 +131,8 @@ def _words(facts: Works) -> list[str]:
     what = "everything" if wish.takes_all else ", ".join(map(str, wish.include))
     found = [f"{what} goes through {planned.tun} to {facts.upstream} (ready in {facts.seconds:.2f} s)"]
     found.append(f"strategy {planned.strategy}: {_own_sockets(planned)}, table {planned.table}")
+    if planned.hosts:
+        found.append(f"gateway: so does what comes from hosts on {', '.join(planned.hosts)}")
     local = (
         "the networks this machine stands in" if wish.strict else "what this machine has a narrower route for"
     )

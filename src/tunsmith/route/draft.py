@@ -26,6 +26,7 @@ class Draft:
     mark: int = 0
     pin: str = ""
     must_pin: bool = False
+    hosts: list[str] = field(default_factory=list)
 
     def add(self, reason: str, changes: Iterable[Change], *, blocks: bool = False) -> None:
         """`blocks`: they are needed to keep traffic in, after us."""

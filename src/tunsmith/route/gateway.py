@@ -20,6 +20,7 @@ def forward(site: Site, draft: Draft) -> None:
         if not hosts:
             draft.notes.append(f"no interface leads to other hosts by IPv{version}")
             continue
+        draft.hosts += [name for name in hosts if name not in draft.hosts]
         changes = _forward4(site, hosts) if version == 4 else _forward6(site, hosts)
         draft.add(f"IPv{version} packets of hosts on {', '.join(hosts)} are forwarded", changes)
 

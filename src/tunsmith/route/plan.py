@@ -32,9 +32,9 @@ from tunsmith.route.wish import AUTO, Wish
 class Plan:
     """`mark` is for our own sockets, 0 for none; `pin` is the interface they must be bound to, "" for none. Where
     `must_pin` is set, a socket that is not bound would come back through the TUN: without a `pin` nothing may be
-    dialed. `notes` are lines for people about what could not be done. `blocks` is what stays, and keeps traffic
-    from leaving past the TUN, where we die and the wish was to fail closed. `served` is the ports that were served
-    at start."""
+    dialed. `hosts` are the interfaces with other hosts whose traffic is taken, too. `notes` are lines for people about
+    what could not be done. `blocks` is what stays, and keeps traffic from leaving past the TUN, where we die and the
+    wish was to fail closed. `served` is the ports that were served at start."""
 
     wish: Wish
     numbers: Numbers
@@ -43,6 +43,7 @@ class Plan:
     mark: int = 0
     pin: str = ""
     must_pin: bool = False
+    hosts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     blocks: tuple[Change, ...] = ()
     served: frozenset[int] = frozenset()
@@ -101,6 +102,7 @@ def plan_with(numbers: Numbers, wish: Wish, snapshot: Snapshot, strategy: str = 
         made.mark,
         made.pin,
         made.must_pin,
+        tuple(made.hosts),
         tuple(made.notes),
         tuple(made.blocks) if wish.fail_closed else (),
         snapshot.served,

@@ -1,0 +1,147 @@
+"""`tunsmith up --gateway` on C: hosts of the LAN and containers go through the TUN, too, as who they are; what comes
+from outside goes on as before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.netns import ports
+from tests.netns.caller import Caller
+from tests.netns.house import PUBLISHED, SSH, WEB, EchoServer, Guest, House, Session, check_all
+from tests.netns.machine import Up, up
+from tests.netns.servers import Peers, eventually
+from tests.netns.topology import CALLER, SERVER
+
+pytestmark = pytest.mark.netns
+
+SOCKS = f"socks5://{SERVER[4]}:{ports.SOCKS}"
+NAME = "www.example.test"
+
+
+@pytest.fixture
+def root(caller: Caller) -> Caller:
+    """C, with root at the keyboard."""
+    caller.user = 0
+    return caller
+
+
+@pytest.fixture
+def house(root: Caller, request: pytest.FixtureRequest) -> Iterator[House]:
+    """C must be afterwards what it was before, to every switch."""
+    found = House(root.topology, **getattr(request, "param", {"forwards": True, "strict": False}))
+    try:
+        before = found.state()
+        yield found
+        assert found.state() == before
+    finally:
+        found.close()
+
+
+HOUSES = pytest.mark.parametrize(
+    "house",
+    [
+        {"forwards": False, "strict": False},
+        {"forwards": True, "strict": False},
+        {"forwards": True, "strict": True},
+    ],
+    ids=["a plain machine", "a router", "a router with strict filters"],
+    indirect=True,
+)
+GUESTS = pytest.mark.parametrize("name", ["lan", "container"])
+
+
+def sources(running: Up, protocol: str) -> set[str]:
+    """Who has had flows."""
+    flows = [each for each in running.told("flow") if each["protocol"] == protocol]
+    return {each["source"].rpartition(":")[0].strip("[]") for each in flows}
+
+
+@HOUSES
+@pytest.mark.parametrize("via", ["direct", SOCKS], ids=["direct", "socks5"])
+def test_hosts_and_containers_go_through_the_tun_as_who_they_are(
+    root: Caller, house: House, via: str
+) -> None:
+    guests = [house.lan, house.container]
+    with up(root, "--gateway", "--via", via) as running:
+        for guest in guests:
+            for family in (4, 6):
+                assert guest.client("connect", SERVER[family], ports.ECHO) == "open"
+                assert guest.client("udp_echo", SERVER[family], ports.ECHO, 1200) == [True]
+                assert guest.pings(SERVER[family]) is (via == "direct")
+        assert running.told("up")[0]["hosts"] == ["lan0", "docker0"]
+    everybody = {address for guest in guests for address in guest.addresses.values()}
+    for protocol in ("tcp", "udp", *(["icmp"] if via == "direct" else [])):
+        assert sources(running, protocol) == everybody
+
+
+@GUESTS
+def test_names_asked_for_by_others_reach_the_proxy_as_names(
+    root: Caller, house: House, peers: Peers, name: str
+) -> None:
+    guest: Guest = getattr(house, name)
+    with up(root, "--gateway", "--via", SOCKS):
+        fake = guest.look_up(NAME, SERVER[4])
+        assert fake.startswith("198.18.")
+        assert guest.client("connect", fake, ports.HTTP) == "open"
+    assert [seen["target"] for seen in peers.forget()] == [f"{NAME}:{ports.HTTP}"]
+
+
+@HOUSES
+def test_without_gateway_others_are_left_alone(root: Caller, house: House) -> None:
+    known = {4: CALLER[4], 6: house.container.addresses[6]}  # masqueraded, and not
+    forwards = bool(house.host.run("cat", "/proc/sys/net/ipv4/ip_forward").strip() == "1")
+    with up(root, "--via", "block"):
+        for family in (4, 6):
+            if forwards:
+                assert (
+                    house.lan.client("ask", SERVER[family], ports.WHO).split()[0]
+                    == house.lan.addresses[family]
+                )
+                assert house.container.client("ask", SERVER[family], ports.WHO).split()[0] == known[family]
+                assert house.lan.pings(SERVER[family])
+            else:
+                assert house.lan.client("connect", SERVER[family], ports.WHO) != "open"
+        if forwards:
+            assert house.lan.look_up(NAME, SERVER[4]) == SERVER[4]
+
+
+@pytest.mark.parametrize(
+    "house",
+    [{"forwards": True, "strict": False}, {"forwards": True, "strict": True}],
+    ids=["loose", "strict"],
+    indirect=True,
+)
+@pytest.mark.parametrize("options", [[], ["--gateway"]], ids=["alone", "gateway"])
+def test_services_and_published_ports_go_on_through_start_run_and_stop(
+    root: Caller, house: House, options: list[str]
+) -> None:
+    """Connections from before, and those that begin meanwhile."""
+    outside = root.topology.server
+
+    def begin() -> list[Session]:
+        found = [Session(outside, CALLER[4], SSH), Session(outside, CALLER[4], PUBLISHED)]
+        check_all(found)
+        return found
+
+    with EchoServer(house.host, SSH), EchoServer(house.container.namespace, WEB):
+        before = begin()
+        with up(root, "--via", "block", *options):
+            check_all(before)
+            meanwhile = begin()
+            check_all([*before, *meanwhile])
+        check_all([*before, *meanwhile])
+        after = begin()
+        for session in (*before, *meanwhile, *after):
+            session.close()
+
+
+@HOUSES
+def test_killed_it_leaves_no_switch_behind(root: Caller, house: House) -> None:
+    before = house.state()
+    with up(root, "--gateway") as running:
+        assert house.state() != before
+        running.process.kill()
+        running.process.wait()
+        eventually(lambda: house.state() == before, "the machine as it was", 2.0)
