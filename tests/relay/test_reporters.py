@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from ipaddress import ip_address
 
 import pytest
@@ -66,3 +67,18 @@ def test_sizes_fit_their_column() -> None:
     sizes = [human_size(count) for shift in range(0, 50, 2) for count in ((1 << shift) - 1, 1 << shift)]
     assert max(map(len, sizes)) <= 10, sizes
     assert (human_size(1023), human_size(1024)) == ("1023 B", "1.0 KiB")
+
+
+def test_a_reader_who_does_not_read_stops_nobody() -> None:
+    """Lines are lost then, whole ones; when there is room again they come again."""
+    reading, writing = os.pipe()
+    with open(reading) as reader, open(writing, "w") as writer:
+        lines = JsonLines(writer)
+        for _ in range(5000):
+            lines.notice("x" * 90)
+        os.set_blocking(reading, False)
+        kept = reader.readlines()
+        assert 400 < len(kept) < 5000
+        assert {json.loads(line)["text"] for line in kept} == {"x" * 90}
+        lines.notice("again")
+        assert json.loads(reader.readline())["text"] == "again"

@@ -7,6 +7,7 @@ reads any more nothing happens.
 from __future__ import annotations
 
 import json
+import select
 import sys
 from typing import TextIO
 
@@ -106,9 +107,21 @@ def _path(record: FlowRecord) -> str:
 
 
 def _write(line: str, stream: TextIO | None = None) -> None:
+    """One line; none where nobody reads any more, or reads too slowly: flows do not wait for that."""
+    stream = stream or sys.stderr
     try:
-        stream = stream or sys.stderr
-        stream.write(line + "\n")
-        stream.flush()
+        if _takes_a_line(stream):
+            stream.write(line + "\n")
+            stream.flush()
     except OSError:
         pass
+
+
+def _takes_a_line(stream: TextIO) -> bool:
+    """Whether there is room at once. A pipe says so while it has some for 4 KiB, and a line is shorter."""
+    try:
+        ready = select.poll()
+        ready.register(stream, select.POLLOUT)
+    except (OSError, ValueError):  # no file
+        return True
+    return bool(ready.poll(0))
