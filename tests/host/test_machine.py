@@ -60,6 +60,8 @@ CHANGES: dict[str, Change] = {
     "an IPv6 source and a metric": AddRoute(
         Route(ip_network("2001:db8::/32"), "uplink", GATEWAY6, metric=77, source=ip_address("fd09::2"))
     ),
+    "a congestion control": AddRoute(Route(ANY4, "uplink", table=125, congctl="reno")),
+    "an IPv6 congestion control": AddRoute(Route(ANY6, "uplink", table=125, congctl="reno")),
     "a table above 255": AddRoute(Route(ANY4, "uplink", table=70_000)),
     "an IPv6 table above 255": AddRoute(Route(ANY6, "uplink", table=70_000)),
     **{

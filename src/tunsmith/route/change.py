@@ -270,6 +270,8 @@ def _route(route: Route) -> str:
         words.append(f"metric {route.metric}")
     if route.source is not None:
         words.append(f"src {route.source}")
+    if route.congctl:
+        words.append(f"congctl {route.congctl}")
     words.append(f"proto {route.protocol}")
     return " ".join(words)
 

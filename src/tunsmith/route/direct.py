@@ -18,7 +18,7 @@ from tunsmith.route import inbound
 from tunsmith.route.change import AddRoute, Change
 from tunsmith.route.draft import Draft
 from tunsmith.route.facts import MAIN, Prefix, Snapshot
-from tunsmith.route.site import KEPT_BY_KERNEL, LAST, NOT_FORWARDED, Site, route, within
+from tunsmith.route.site import KEPT_BY_KERNEL, LAST, NOT_FORWARDED, Site, into, route, within
 from tunsmith.route.uplink import first_for_all, is_wide, way
 from tunsmith.route.wish import host_interface
 
@@ -72,7 +72,7 @@ def catch(site: Site, draft: Draft, prefixes: Iterable[Prefix]) -> None:
             part for part in _parts(site.snapshot, prefix) if not any(within(part, each) for each in inner)
         ]
         changes: list[Change] = [
-            AddRoute(route(part, MAIN, site.tun), transient=site.transient) for part in parts
+            AddRoute(into(site.tun, part, MAIN), transient=site.transient) for part in parts
         ]
         if site.wish.fail_closed:
             changes += [AddRoute(route(part, MAIN, kind="unreachable", metric=LAST)) for part in parts]

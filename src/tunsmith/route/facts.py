@@ -55,7 +55,7 @@ class Route:
     """A route. `kind` is "unicast", "local", "unreachable", "blackhole", "prohibit", "throw" and so on; `device`
     is "" where it has none. Several next hops are told by the first of them, and `multipath` is set. `rest` is what
     has no name here (metrics, all the next hops), as the kernel's attributes in hex: a route that is put back has
-    it again."""
+    it again. `congctl` is the congestion control of connections that leave by it, "" for the machine's."""
 
     prefix: Prefix
     device: str = ""
@@ -70,6 +70,7 @@ class Route:
     multipath: bool = False
     tos: int = 0
     rest: str = ""
+    congctl: str = ""
 
     @property
     def is_default(self) -> bool:

@@ -28,7 +28,7 @@ from tunsmith.route.change import AddRoute, AddRule, Change
 from tunsmith.route.draft import Draft
 from tunsmith.route.facts import MAIN, OURS, Prefix, Rule, Snapshot
 from tunsmith.route.numbers import marks_in, place
-from tunsmith.route.site import LAST, OF_A_LINK, Site, is_private, route, within
+from tunsmith.route.site import LAST, OF_A_LINK, Site, into, is_private, route, within
 from tunsmith.route.uplink import WIDE, catches_all, connected, first_for_all
 
 _DNS = (53, 53)
@@ -60,7 +60,7 @@ def _tables(site: Site, draft: Draft) -> None:
         draft.add(
             f"table {table} leads IPv{version} into {site.tun}",
             (
-                AddRoute(replace(route(prefix, table, site.tun), source=source), transient=site.transient)
+                AddRoute(replace(into(site.tun, prefix, table), source=source), transient=site.transient)
                 for prefix in site.captured(version)
             ),
         )

@@ -14,7 +14,7 @@ from tunsmith.route import direct
 from tunsmith.route.change import AddRoute, Change, DeleteRoute
 from tunsmith.route.draft import Draft
 from tunsmith.route.facts import ANY4, ANY6, MAIN, OURS
-from tunsmith.route.site import Site, route
+from tunsmith.route.site import Site, into, route
 from tunsmith.route.uplink import is_wide
 
 _BEST = {4: 0, 6: 1}
@@ -50,7 +50,7 @@ def _default(site: Site, version: int) -> list[Change]:
     free = (each for each in count(metric + room) if each not in taken)
     everything = ANY4 if version == 4 else ANY6
     changes: list[Change] = [AddRoute(replace(each, metric=next(free), protocol=OURS)) for each in ahead]
-    changes.append(AddRoute(route(everything, MAIN, site.tun, metric=metric), transient=site.transient))
+    changes.append(AddRoute(into(site.tun, everything, MAIN, metric=metric), transient=site.transient))
     if site.wish.fail_closed:
         changes.append(AddRoute(route(everything, MAIN, kind="unreachable", metric=metric + 1)))
     return [*changes, *(DeleteRoute(each) for each in reversed(ahead))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
 from tunsmith.route.facts import Address, Prefix, Route, Snapshot
@@ -16,6 +16,8 @@ IPV6_METRIC = 1024
 """That of an IPv6 route that was added without one (IP6_RT_PRIO_USER)."""
 LINK = 253
 """RT_SCOPE_LINK: of an IPv4 route without a gateway."""
+UNPACED = "reno"
+"""Congestion control that every kernel has."""
 NOT_FORWARDED: tuple[Prefix, ...] = (ip_network("224.0.0.0/4"), ip_network("255.255.255.255/32"))
 """Groups and broadcast: packets for them leave by an interface, never by a gateway."""
 KEPT_BY_KERNEL: tuple[Prefix, ...] = (ip_network("fe80::/10"), ip_network("ff00::/8"))
@@ -90,6 +92,12 @@ class Site:
             return None
         found = (address_of(self.snapshot, device, version) for device in self.uplinks(version))
         return next((address for address in found if address is not None), None)
+
+
+def into(tun: str, prefix: Prefix, table: int, *, metric: int = 0) -> Route:
+    """A route into the TUN. Connections that leave by it are paced by nobody: the wire ends in this machine, and the
+    other end of the stack has the congestion control that counts (`host/inside.py` does the same for `run`)."""
+    return replace(route(prefix, table, tun, metric=metric), congctl=UNPACED)
 
 
 def route(prefix: Prefix, table: int, device: str = "", kind: str = "unicast", *, metric: int = 0) -> Route:

@@ -34,6 +34,7 @@ from tunsmith.host.tun import open_tun
 from tunsmith.route.change import AddAddress
 from tunsmith.route.facts import Snapshot
 from tunsmith.route.plan import Plan, plan, settings
+from tunsmith.route.wish import NETWORK
 from tunsmith.up.adopted import lasting
 from tunsmith.up.asked import Asked
 from tunsmith.up.engines import Engines, Recipe, make_engines, speak_up
@@ -85,7 +86,7 @@ def look(asked: Asked, *, dry_run: bool = False) -> Outlook:
     engine_settings = replace(engine_settings, network=network)
     wish = replace(
         asked.wish,
-        addresses=network_addresses(network),
+        addresses=network_addresses(network) if asked.wish.addresses == NETWORK else asked.wish.addresses,
         servers=server.addresses,
         exclude=exclude,
         nft=nft.is_there(),

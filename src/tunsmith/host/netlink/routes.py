@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
-from tunsmith.host.netlink.attributes import as_number, attribute, attributes, number
+from tunsmith.host.netlink.attributes import as_number, as_text, attribute, attributes, number, text
 from tunsmith.host.netlink.channel import CREATE, EXCLUSIVE, REPLACE, Netlink
 from tunsmith.route.facts import KERNEL, LOCAL, OURS, Address, Route
 
@@ -39,6 +39,7 @@ _CACHEINFO, _TABLE, _MARK, _VIA, _PREF, _EXPIRES, _PAD, _UID, _NEXT_HOP_ID = (
     25,
     30,
 )
+_METRICS, _CC_ALGO = 8, 16
 _TOLD = frozenset((_DST, _OIF, _GATEWAY, _PRIORITY, _SOURCE, _TABLE, _CACHEINFO, _EXPIRES, _PAD, _MARK, _UID))
 _ONLINK = 0x4
 _CLONED, _FIB_MATCH = 0x200, 0x2000
@@ -143,6 +144,7 @@ def read_route(message: bytes, name_of: Names) -> Route:
     if _MULTIPATH in found:
         index, gateway, flags = _first_hop(found[_MULTIPATH])
     source = found.get(_SOURCE)
+    congctl = _take_congctl(found)
     return Route(
         ip_network((found.get(_DST, bytes(4 if version == 4 else 16)), length)),
         "" if kind in _REFUSING else name_of(index),
@@ -157,6 +159,7 @@ def read_route(message: bytes, name_of: Names) -> Route:
         _MULTIPATH in found,
         tos,
         _rest(found),
+        congctl,
     )
 
 
@@ -223,6 +226,8 @@ def pack_route(route: Route, index_of: Indexes) -> bytes:
             body += number(_OIF, index_of(route.device))
         if route.gateway is not None:
             body += _gateway(route.gateway, route.prefix.version)
+    if route.congctl:
+        body += attribute(_METRICS, text(_CC_ALGO, route.congctl))
     return body + rest
 
 
@@ -250,6 +255,15 @@ def _first_hop(hops: bytes) -> tuple[int, bytes | None, int]:
     found = attributes(hops[:length], _NEXT_HOP.size)
     via = found.get(_VIA)
     return index, via[2:] if via is not None else found.get(_GATEWAY), flags
+
+
+def _take_congctl(found: dict[int, bytes]) -> str:
+    """The congestion control of a route that has no other metric, out of `found`."""
+    metrics = attributes(found.get(_METRICS, b""))
+    if set(metrics) != {_CC_ALGO}:
+        return ""
+    del found[_METRICS]
+    return as_text(metrics[_CC_ALGO])
 
 
 def _rest(found: dict[int, bytes]) -> str:
