@@ -30,6 +30,7 @@ from tunsmith.up.report import Works
         ),
         (["--include", "10.0.0.0/8", "--exclude", "10.0.0.0/8"], "10.0.0.0/8 is included and excluded"),
         (["--tun", "a/b"], "'a/b' cannot be the name of an interface"),
+        (["--interface", "lo"], "'lo' cannot be the name of an interface here: the kernel uses it itself"),
         (
             ["--tun", "eth0", "--interface", "eth0"],
             "eth0 cannot be the TUN interface and the way out at once",

@@ -173,9 +173,10 @@ def test_failing_closed_outlives_a_kill_and_is_lifted_by_restore(root: Caller) -
             "mount -t tmpfs -o size=16k none /srv; head -c 9999999 /dev/zero >/srv/full 2>/dev/null || :",
             "No space left on device",
         ),
+        ("mount -t tmpfs none /srv; ln -s /dev/null /srv/state", "/srv/state is no directory"),
         ("mount -t tmpfs -o mode=777 none /srv; mkdir -m 777 /srv/state", "can be written by others"),
     ],
-    ids=["read-only", "full", "open to all"],
+    ids=["read-only", "full", "no directory", "open to all"],
 )
 def test_where_nothing_can_be_written_down_nothing_is_changed(
     root: Caller, extra: str, complaint: str

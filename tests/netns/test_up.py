@@ -215,6 +215,16 @@ def test_dry_run_says_what_would_be_done_and_does_nothing(root: Caller) -> None:
     assert not (root.home / "state").exists()
 
 
+def test_dry_run_pasted_into_a_shell_works_and_so_does_its_undo(root: Caller) -> None:
+    before = network(root.topology.caller)
+    shown = root.plain(*UP, "--state", str(root.home / "state"), "--dry-run").stdout
+    there, back = shown.split("# and back:")
+    root.topology.caller.run("sh", "-ec", there)
+    assert network(root.topology.caller) != before
+    root.topology.caller.run("sh", "-ec", back)
+    assert network(root.topology.caller) == before
+
+
 def test_unconfirmed_is_put_back_and_confirmed_stays(root: Caller) -> None:
     with up(root, "--confirm", "1") as running:
         assert running.wait_for("stopped")
@@ -233,6 +243,8 @@ def test_second_instance_and_taken_name_are_refused_before_anything_is_changed(r
         assert (code, "tun7" in said) == (2, True), said
         code, said = fails(root, "--tun", "tun7")
         assert code in (2, 125), said
+        code, said = fails(root)
+        assert (code, "tunsmith runs there already; stop that one" in said) == (2, True), said
         assert len(said.splitlines()) == 1
     code, said = fails(root, "--tun", "c0")
     assert (code, "the name c0 is taken" in said) == (2, True), said
@@ -249,7 +261,7 @@ def test_two_instances_for_different_networks_go_together(root: Caller) -> None:
 
 def test_proxy_that_is_not_there_is_named_and_nothing_changed(root: Caller) -> None:
     code, said = fails(root, "--via", f"socks5://{SERVER[4]}:{ports.CLOSED}")
-    assert code != 0
+    assert code == 125
     assert "the proxy refuses connections" in said
 
 
@@ -367,6 +379,14 @@ def test_killed_it_is_put_back_by_the_guard_within_two_seconds(root: Caller) -> 
         running.process.kill()
         running.process.wait()
         eventually(lambda: network(root.topology.caller) == before, "the network as it was", 2.0)
+
+
+def test_without_its_tun_it_ends_as_failed_so_that_a_service_manager_starts_it_again(root: Caller) -> None:
+    with up(root) as running:
+        root.topology.caller.run("ip", "link", "delete", "tunsmith0")
+        assert running.wait_for("stopped")
+        assert running.told("stopping")[0]["why"] == "the TUN interface is gone"
+        assert running.process.wait(5) == 1
 
 
 def test_container_with_no_other_right_than_net_admin(root: Caller) -> None:

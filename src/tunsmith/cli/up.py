@@ -11,7 +11,7 @@ import click
 from tunsmith.cli import config_file, options
 from tunsmith.cli.main import FAILED, NOT_STARTED, complain
 from tunsmith.config import Limits
-from tunsmith.errors import DeviceError, HostError, TunsmithError, UsageError
+from tunsmith.errors import DeviceError, DialError, HostError, TunsmithError, UsageError
 from tunsmith.route.wish import AUTO, STRATEGIES, Wish
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ def command(
     (`ip tuntap add tun7 mode tun user ME`; --tun tun7), and is told what root has to run.
 
     \b
-    Exit code: 0 after a signal; 1 when it went wrong later; 2 for a wrong command line; 125 where this
-    machine does not let us. The network is as it was in each case.
+    Exit code: 0 after a signal, or unconfirmed; 1 when it went wrong later; 2 for a wrong command line; 125
+    where this machine or the proxy does not let us. The network is as it was in each case.
     """
     from tunsmith.host.state import default_directory
     from tunsmith.up.asked import Asked
@@ -145,7 +145,7 @@ def command(
         if dry_run:
             return _show(asked, json)
         return _run(asked, _report(verbose, json), _flows(verbose, json), capture)
-    except (HostError, DeviceError) as error:
+    except (HostError, DeviceError, DialError) as error:
         return complain(str(error), NOT_STARTED)
     except UsageError:
         raise
@@ -157,8 +157,9 @@ def _show(asked: Asked, as_json: bool) -> int:
     from tunsmith.cli.up_report import plan_as_json, plan_as_text
     from tunsmith.up.service import look
 
-    planned = look(asked, dry_run=True).plan
-    click.echo(plan_as_json(planned) if as_json else plan_as_text(planned))
+    outlook = look(asked, dry_run=True)
+    planned, exists = outlook.plan, outlook.snapshot.link(outlook.plan.tun) is not None
+    click.echo(plan_as_json(planned) if as_json else plan_as_text(planned, exists=exists))
     return 0
 
 
@@ -179,11 +180,11 @@ def _run(asked: Asked, report: Report, flows: Callable[[], Reporter], capture: s
     keep_freed_memory(trim=32 << 20, mmap=1 << 20)
     written = open_capture(capture)
     try:
-        new_event_loop().run_until_complete(serve(prepared, report, written, began))
+        went_well = new_event_loop().run_until_complete(serve(prepared, report, written, began))
     finally:
         if written is not None:
             written.close()
-    return 0
+    return 0 if went_well else FAILED
 
 
 def _flows(verbose: bool, as_json: bool) -> Callable[[], Reporter]:

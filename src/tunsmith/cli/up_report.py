@@ -78,11 +78,12 @@ class JsonReport(JsonLines):
         )
 
 
-def plan_as_text(planned: Plan) -> str:
-    """A plan as commands that one could type, and their undo, last first."""
+def plan_as_text(planned: Plan, *, exists: bool = False) -> str:
+    """A plan as commands that one could type, and their undo, last first. `exists`: the TUN interface is there."""
     out = [f"# strategy {planned.strategy}; {_own_sockets(planned)}"]
     out += [f"# note: {note}" for note in planned.notes]
-    out.append(f"ip tuntap add dev {planned.tun} mode tun  # made by tunsmith itself, gone with it")
+    if not exists:
+        out.append(f"ip tuntap add dev {planned.tun} mode tun  # made by tunsmith itself, gone with it")
     for step in planned.steps:
         out.append(f"# {step.reason}")
         out += [command for change in step.changes for command in change.commands()]
@@ -92,6 +93,8 @@ def plan_as_text(planned: Plan) -> str:
         undo = change.undo()
         if undo is not None:
             out += undo.commands()
+    if not exists:
+        out.append(f"ip tuntap delete dev {planned.tun} mode tun")
     return "\n".join(out)
 
 

@@ -42,6 +42,8 @@ def check(directory: Path) -> None:
         found = directory.stat()
     except OSError as error:
         raise HostError(f"cannot look into {directory}: {error.strerror}") from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise HostError(f"{directory} is no directory: choose another by --state")
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise HostError(
             f"{directory} can be written by others: run `chmod 700 {directory}`, `chown` it, or choose another "

@@ -118,8 +118,15 @@ def _check_network(wish: Wish, snapshot: Snapshot) -> None:
             if within(route.prefix, address.network) or within(address.network, route.prefix):
                 raise UsageError(
                     f"the TUN's network {address.network} is in use: there is a route to {route.prefix} "
-                    f"({route.device or route.kind})"
+                    f"({route.device or route.kind}){_whose(route.device, snapshot)}"
                 )
+
+
+def _whose(device: str, snapshot: Snapshot) -> str:
+    """Where our own routes lead into `device`: that an instance runs on it, and what to do."""
+    if not any(route.device == device and route.protocol == OURS for route in snapshot.routes):
+        return ""
+    return ": tunsmith runs there already; stop that one, or narrow both by --include"
 
 
 def _fitting(site: Site) -> str:

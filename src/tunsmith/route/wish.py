@@ -88,7 +88,9 @@ def _of(version: int, prefixes: Sequence[Prefix]) -> list[Prefix]:
 
 def check_name(name: str) -> None:
     """Raises UsageError where no interface can be called `name`."""
-    if not _NAME.fullmatch(name) or name in _RESERVED:
+    if name in _RESERVED:
+        raise UsageError(f"{name!r} cannot be the name of an interface here: the kernel uses it itself")
+    if not _NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} cannot be the name of an interface: 1 to 15 letters, digits, '.', '_' or '-'"
         )

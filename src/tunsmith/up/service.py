@@ -142,9 +142,10 @@ def prepare(outlook: Outlook, reporter: Callable[[], Reporter]) -> Prepared:
     return Prepared(outlook, queues, footprint, recipe, escape, dialer)
 
 
-async def serve(prepared: Prepared, report: Report, capture: Capture | None, began: float) -> None:
+async def serve(prepared: Prepared, report: Report, capture: Capture | None, began: float) -> bool:
     """Change the machine, serve, and put it back. `began` is when the program was started (monotonic seconds), for
-    what is told. Raises TunsmithError where it cannot be done; the machine is as it was then, too."""
+    what is told. False where it could not go on until somebody ended it. Raises TunsmithError where it cannot be
+    done; the machine is as it was then, too."""
     stop, notify = Stop(), Notify()
     engines: Engines | None = None
     tracking: Tracking | None = None
@@ -155,7 +156,7 @@ async def serve(prepared: Prepared, report: Report, capture: Capture | None, beg
         engines = make_engines(
             prepared.recipe, prepared.queues, prepared.escape, prepared.dialer, report, capture
         )
-        engines.on_device_lost = lambda: stop.because("the TUN interface is gone")
+        engines.on_device_lost = lambda: stop.because("the TUN interface is gone", failed=True)
         await stop.unless(engines.start())
         works = await stop.unless(_change(prepared))
         gc.collect()
@@ -182,6 +183,7 @@ async def serve(prepared: Prepared, report: Report, capture: Capture | None, beg
         await _end(prepared, engines, report, served)
         stop.close()
         notify.close()
+    return not stop.failed
 
 
 async def _end(prepared: Prepared, engines: Engines | None, report: Report, served: bool) -> None:
@@ -240,7 +242,7 @@ def _listen_to_guard(footprint: Footprint, stop: Stop, report: Report) -> None:
             try:
                 guard.replace()
             except HostError as error:
-                stop.because(str(error))
+                stop.because(str(error), failed=True)
             else:
                 loop.add_reader(guard.fileno(), hear)
 

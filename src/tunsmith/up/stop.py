@@ -22,15 +22,18 @@ class Stop:
     def __init__(self) -> None:
         self.why = ""
         """What ended us, for people; empty until then."""
+        self.failed = False
+        """It could not go on."""
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
         self._heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         for number in self._heard:
             self._loop.add_signal_handler(number, self.because, number.name)
 
-    def because(self, why: str) -> None:
-        """End now. What comes first counts."""
-        self.why = self.why or why
+    def because(self, why: str, *, failed: bool = False) -> None:
+        """End now; `failed` where it is nobody's wish. What comes first counts."""
+        if not self.why:
+            self.why, self.failed = why, failed
         self._event.set()
 
     async def happens(self) -> None:
