@@ -19,7 +19,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from select import select
 from typing import Any
@@ -38,6 +39,13 @@ table ip docker {{
   chain in {{
     type nat hook prerouting priority dstnat
     fib daddr type local tcp dport {PUBLISHED} dnat to 172.17.0.2:{WEB}
+  }}
+  chain forward {{
+    type filter hook forward priority filter; policy drop
+    oifname {{ "docker0", "br-1" }} ct state established,related accept
+    iifname != "docker0" oifname "docker0" tcp dport {WEB} accept
+    iifname {{ "docker0", "br-1", "lan0" }} accept
+    oifname "lan0" ct state established,related accept
   }}
 }}
 """
@@ -83,7 +91,7 @@ class House:
         self.host.run("nft", "-f", "-", stdin=_CONTAINERS)
         if forwards:
             self._switch("1")
-        for name in ("c0", "lan0", "docker0"):
+        for name in ("all", "c0", "lan0", "docker0"):
             self.host.tune({f"net/ipv4/conf/{name}/rp_filter": "1" if strict else "0"})
 
     def _switch(self, value: str) -> None:
@@ -98,16 +106,31 @@ class House:
 
     def _join_container(self) -> None:
         container = self.container.namespace
-        _ip(
-            self.host,
-            "link add docker0 type bridge",
-            f"link add vb0 type veth peer name b0 netns {container.path}",
-            "link set vb0 master docker0",
-            "link set vb0 up",
-        )
+        self._bridge("docker0", "vb0", container)
         _give(self.host, "docker0", "172.17.0.1/16", "fd81:17::1/64")
         _give(container, "b0", "172.17.0.2/16", "fd81:17::2/64")
         _ip(container, "route add default via 172.17.0.1", "-6 route add default via fd81:17::1")
+
+    def _bridge(self, name: str, port: str, container: Namespace) -> None:
+        _ip(
+            self.host,
+            f"link add {name} type bridge",
+            f"link add {port} type veth peer name b0 netns {container.path}",
+            f"link set {port} master {name}",
+            f"link set {port} up",
+        )
+
+    @contextmanager
+    def network(self) -> Iterator[Guest]:
+        """A network of containers as `docker network create` makes it, and one in it."""
+        found = Guest("another container", Namespace(), {4: "172.18.0.2"})
+        self._bridge("br-1", "vb1", found.namespace)
+        _give(self.host, "br-1", "172.18.0.1/16")
+        _give(found.namespace, "b0", "172.18.0.2/16")
+        _ip(found.namespace, "route add default via 172.18.0.1")
+        yield found
+        _ip(self.host, "link del vb1", "link del br-1")
+        found.namespace.close()
 
     def state(self) -> list[str]:
         """What C must be like again: its network, and every switch of its interfaces."""
@@ -118,7 +141,7 @@ class House:
 
     def close(self) -> None:
         self._switch("0")
-        self.host.tune({"net/ipv4/conf/c0/rp_filter": "0"})
+        self.host.tune({f"net/ipv4/conf/{name}/rp_filter": "0" for name in ("all", "c0")})
         self.host.run("nft", "delete", "table", "ip", "docker")
         _ip(self.host, "link del lan0", "link del vb0", "link del docker0")
         _ip(self._topology.router, "route del 10.81.5.0/24")
@@ -143,7 +166,11 @@ def _ip(namespace: Namespace, *lines: str) -> None:
 ECHO = """
 import socket, sys, threading
 def echo(s):
-    while data := s.recv(99): s.sendall(data)
+    while data := s.recv(99):
+        if data == b'later\\n':
+            sys.stdin.readline()
+            data = b'are you there?\\n'
+        s.sendall(data)
 l = socket.create_server(('', int(sys.argv[1])), backlog=9)
 print('ready', flush=True)
 while True: threading.Thread(target=echo, args=(l.accept()[0],), daemon=True).start()
@@ -155,9 +182,15 @@ class EchoServer:
 
     def __init__(self, namespace: Namespace, port: int) -> None:
         argv = namespace.command([sys.executable, "-S", "-c", ECHO, str(port)])
-        self._process = subprocess.Popen(argv, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         self._process.stdout.readline()
+
+    def go_on(self) -> None:
+        """Answer the one who said `later`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
 
     def __enter__(self) -> EchoServer:
         return self
@@ -175,15 +208,29 @@ class Session:
             namespace.command(["nc", host, str(port)]), stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
-    def close(self) -> None:
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate()
 
-    def check(self) -> None:
+    def say(self, line: bytes) -> None:
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(b"are you there?\n")
+        self._process.stdin.write(line)
         self._process.stdin.flush()
+
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def check(self) -> None:
+        assert self._process.stdout is not None
+        self.say(b"are you there?\n")
+        self.hear()
+
+    def hear(self) -> None:
+        """The server says it."""
+        assert self._process.stdout is not None
         assert select([self._process.stdout], [], [], 5.0)[0], "no answer"
         assert self._process.stdout.readline() == b"are you there?\n"
 

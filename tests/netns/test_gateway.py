@@ -3,16 +3,17 @@ from outside goes on as before."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from tests.netns import ports
 from tests.netns.caller import Caller
 from tests.netns.house import PUBLISHED, SSH, WEB, EchoServer, Guest, House, Session, check_all
-from tests.netns.machine import Up, up
+from tests.netns.machine import UP, Up, up
 from tests.netns.servers import Peers, eventually
-from tests.netns.topology import CALLER, SERVER
+from tests.netns.topology import CALLER, SERVER, Namespace
 
 pytestmark = pytest.mark.netns
 
@@ -118,23 +119,21 @@ def test_services_and_published_ports_go_on_through_start_run_and_stop(
     root: Caller, house: House, options: list[str]
 ) -> None:
     """Connections from before, and those that begin meanwhile."""
-    outside = root.topology.server
+    with EchoServer(house.host, SSH), EchoServer(house.container.namespace, WEB), ExitStack() as sessions:
 
-    def begin() -> list[Session]:
-        found = [Session(outside, CALLER[4], SSH), Session(outside, CALLER[4], PUBLISHED)]
-        check_all(found)
-        return found
+        def begin() -> list[Session]:
+            return [
+                sessions.enter_context(Session(root.topology.server, CALLER[4], port))
+                for port in (SSH, PUBLISHED)
+            ]
 
-    with EchoServer(house.host, SSH), EchoServer(house.container.namespace, WEB):
         before = begin()
+        check_all(before)
         with up(root, "--via", "block", *options):
             check_all(before)
             meanwhile = begin()
             check_all([*before, *meanwhile])
-        check_all([*before, *meanwhile])
-        after = begin()
-        for session in (*before, *meanwhile, *after):
-            session.close()
+        check_all([*before, *meanwhile, *begin()])
 
 
 @HOUSES
@@ -145,3 +144,121 @@ def test_killed_it_leaves_no_switch_behind(root: Caller, house: House) -> None:
         running.process.kill()
         running.process.wait()
         eventually(lambda: house.state() == before, "the machine as it was", 2.0)
+
+
+@pytest.mark.parametrize(
+    "house",
+    [{"forwards": True, "strict": False}, {"forwards": True, "strict": True}],
+    ids=["loose", "strict"],
+    indirect=True,
+)
+def test_a_container_may_be_the_first_to_speak_in_a_connection_from_before(
+    root: Caller, house: House
+) -> None:
+    with (
+        EchoServer(house.container.namespace, WEB) as server,
+        Session(root.topology.server, CALLER[4], PUBLISHED) as session,
+    ):
+        session.check()
+        session.say(b"later\n")
+        with up(root, "--gateway", "--via", "block"):
+            server.go_on()
+            session.hear()
+        session.check()
+
+
+@GUESTS
+def test_connections_of_others_from_before_end(root: Caller, house: House, name: str) -> None:
+    guest: Guest = getattr(house, name)
+    with EchoServer(root.topology.server, WEB + 1), Session(guest.namespace, SERVER[4], WEB + 1) as session:
+        session.check()
+        with up(root, "--gateway", "--via", "block"):
+            session.say(b"are you there?\n")
+            eventually(session.ended, "the end of the connection", 5.0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--strategy", "interface"],
+        ["--strategy", "replace"],
+        ["--strategy", "cover"],
+        ["--strict"],
+        ["--workers", "2"],
+        ["--fail-closed"],
+    ],
+    ids=" ".join,
+)
+def test_every_strategy_serves_others(root: Caller, house: House, options: list[str]) -> None:
+    with up(root, "--gateway", *options) as running:
+        for guest in (house.lan, house.container):
+            for family in (4, 6):
+                assert guest.client("connect", SERVER[family], ports.ECHO) == "open"
+    assert sources(running, "tcp") == {*house.lan.addresses.values(), *house.container.addresses.values()}
+
+
+def test_a_container_network_that_is_made_meanwhile_is_served(root: Caller, house: House) -> None:
+    with up(root, "--gateway") as running, house.network() as found:
+        assert found.client("connect", SERVER[4], ports.ECHO) == "open"
+        running.stop()
+    assert sources(running, "tcp") == {found.addresses[4]}
+
+
+@contextmanager
+def counted(router: Namespace) -> Iterator[Callable[[], int]]:
+    """How many packets of guests R has passed on that did not come by a proxy."""
+    router.run("nft", "-f", "-", stdin=COUNTER)
+    try:
+        yield lambda: int(
+            router.run("nft", "list", "counter", "inet", "watch", "past").split("packets ")[1].split()[0]
+        )
+    finally:
+        router.run("nft", "delete", "table", "inet", "watch")
+
+
+COUNTER = f"""
+table inet watch {{
+  counter past {{ }}
+  chain forward {{
+    type filter hook forward priority -10
+    iifname "rc0" meta l4proto {{ tcp, udp }} th dport {{ {ports.ECHO}, 53 }} counter name past
+    iifname "rc0" meta l4proto {{ icmp, icmpv6 }} counter name past
+  }}
+}}
+"""
+
+
+def test_nothing_of_others_leaves_past_the_proxy(root: Caller, house: House) -> None:
+    with counted(root.topology.router) as past:
+        assert house.lan.client("connect", SERVER[4], ports.ECHO) == "open"
+        before = past()
+        assert before > 0
+        with up(root, "--gateway", "--via", SOCKS):
+            speak_in_every_way(house)
+            assert past() == before
+
+
+def speak_in_every_way(house: House) -> None:
+    for guest in (house.lan, house.container):
+        for family in (4, 6):
+            guest.client("connect", SERVER[family], ports.ECHO, 1)
+            guest.client("udp_ask", SERVER[family], ports.ECHO, 1)
+            guest.pings(SERVER[family])
+
+
+def test_fail_closed_keeps_others_in_as_well_and_published_ports_open(root: Caller, house: House) -> None:
+    with counted(root.topology.router) as past, EchoServer(house.container.namespace, WEB):
+        with up(root, "--gateway", "--via", SOCKS, "--fail-closed") as running:
+            running.process.kill()
+            running.process.wait()
+        eventually(
+            lambda: house.lan.client("connect", SERVER[4], ports.ECHO, 1) == "EHOSTUNREACH", "the block", 5.0
+        )
+        before = past()
+        speak_in_every_way(house)
+        assert past() == before
+        with Session(root.topology.server, CALLER[4], PUBLISHED) as session:
+            session.check()
+        done = root.plain(*UP[:-1], "restore", "--state", str(root.home / "state"))
+        assert done.returncode == 0, done.stderr
+        assert house.lan.client("connect", SERVER[4], ports.ECHO) == "open"

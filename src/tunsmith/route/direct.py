@@ -55,6 +55,8 @@ def escape(site: Site, draft: Draft, strategy: str) -> None:
     draft.add("what is excluded, or belongs to a link, goes as before", _as_before(site, spared), blocks=True)
     if not ours:
         inbound.loosen(site, draft)
+    if wish.gateway and wish.nft:
+        inbound.keep_sources(site, draft)
     draft.notes += [
         f"strategy {strategy}: replies to connections from beyond the LAN go into {site.tun}, and are lost",
         f"strategy {strategy}: queries to a resolver in the LAN are not caught",

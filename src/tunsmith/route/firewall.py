@@ -8,6 +8,9 @@ clients came, published ports of containers work, and the answers to our own soc
 Connections that began before us have no mark. Where conntrack knows them, they get it with the next packet from
 elsewhere, for it knows who began. Where it does not, those to a port that was served at start are known by their
 source port, and by not being a SYN.
+
+What other hosts send into the TUN is to be seen by their own addresses: a binding to the address it has already comes
+before whoever masquerades.
 """
 
 from __future__ import annotations
@@ -54,16 +57,31 @@ def table(
         )
     own = f"meta mark & {mark:#x} == {mark:#x}" if sockets_bear_it else f'oifname != "{tun}"'
     leaving.append(f"{own} ct state new {remember}")
+    if gateway:
+        # A container may be the first to speak in a connection to its published port that is older than us.
+        arriving.append(f"ct direction reply ct status dnat {remember} {bear}")
+        passing.insert(0, f'iifname "{tun}" oifname "{tun}" drop')
     chains = [
         _chain("arriving", f"type filter hook prerouting priority {_MANGLE}", arriving),
         _chain("passing", f"type filter hook forward priority {_MANGLE}", passing),
         _chain("leaving", f"type route hook output priority {_MANGLE}", leaving),
     ]
     if gateway:
-        passing.insert(0, f'iifname "{tun}" oifname "{tun}" drop')
-        chains[1] = _chain("passing", f"type filter hook forward priority {_MANGLE}", passing)
-        keep = [f'oifname "{tun}" snat {family} to {family} saddr' for family in ("ip", "ip6")]
-        chains.append(_chain("source", f"type nat hook postrouting priority {_BEFORE_SOURCE_NAT}", keep))
+        chains.append(_sources(tun))
+    return _table(name, chains)
+
+
+def sources_only(name: str, tun: str) -> str:
+    """The text of a table that does no more than keep the addresses of those who send into the TUN."""
+    return _table(name, [_sources(tun)])
+
+
+def _sources(tun: str) -> str:
+    keep = [f'oifname "{tun}" snat {family} to {family} saddr' for family in ("ip", "ip6")]
+    return _chain("source", f"type nat hook postrouting priority {_BEFORE_SOURCE_NAT}", keep)
+
+
+def _table(name: str, chains: Iterable[str]) -> str:
     return f"table inet {name} {{\n" + "\n".join(chains) + "\n}\n"
 
 

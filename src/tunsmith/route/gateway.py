@@ -23,6 +23,8 @@ def forward(site: Site, draft: Draft) -> None:
         draft.hosts += [name for name in hosts if name not in draft.hosts]
         changes = _forward4(site, hosts) if version == 4 else _forward6(site, hosts)
         draft.add(f"IPv{version} packets of hosts on {', '.join(hosts)} are forwarded", changes)
+    if not site.wish.nft:
+        draft.notes.append("nft is not there: hosts whose packets are masqueraded are seen as this machine")
 
 
 def _towards_hosts(site: Site, version: int) -> list[str]:

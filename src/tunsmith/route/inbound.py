@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from tunsmith.route.change import AddFirewall, Change, SetSysctl
 from tunsmith.route.draft import Draft
-from tunsmith.route.firewall import table
+from tunsmith.route.firewall import sources_only, table
 from tunsmith.route.site import Site
 
 
@@ -45,6 +45,13 @@ def remember(site: Site, draft: Draft) -> None:
         f"{reason}: only replies of the TCP services that run now leave the way they came; not those of UDP services, "
         "of containers with published ports, and of services that start later"
     )
+
+
+def keep_sources(site: Site, draft: Draft) -> None:
+    """Other hosts are seen by their own addresses, and that is all the firewall is for."""
+    name = site.numbers.firewall
+    change = AddFirewall(name, sources_only(name, site.tun))
+    draft.add("other hosts are seen by their own addresses", [change])
 
 
 def _loosen(site: Site, draft: Draft, *, marked: bool) -> None:
