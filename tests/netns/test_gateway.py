@@ -10,9 +10,10 @@ import pytest
 
 from tests.netns import ports
 from tests.netns.caller import Caller
-from tests.netns.house import PUBLISHED, SSH, WEB, EchoServer, Guest, House, Session, check_all
+from tests.netns.house import PUBLISHED, SSH, WEB, Guest, House
 from tests.netns.machine import UP, Up, up
 from tests.netns.servers import Peers, eventually
+from tests.netns.sessions import EchoServer, Session, check_all
 from tests.netns.topology import CALLER, SERVER, Namespace
 
 pytestmark = pytest.mark.netns
@@ -103,7 +104,7 @@ def test_without_gateway_others_are_left_alone(root: Caller, house: House) -> No
                 assert house.container.client("ask", SERVER[family], ports.WHO).split()[0] == known[family]
                 assert house.lan.pings(SERVER[family])
             else:
-                assert house.lan.client("connect", SERVER[family], ports.WHO) != "open"
+                assert house.lan.client("connect", SERVER[family], ports.WHO, 1) != "open"
         if forwards:
             assert house.lan.look_up(NAME, SERVER[4]) == SERVER[4]
 

@@ -19,6 +19,7 @@ from tests.netns.caller import CLIENT, ORDINARY, Caller
 from tests.netns.leaks import network
 from tests.netns.machine import UP, Up, fails, up
 from tests.netns.servers import Peers, eventually
+from tests.netns.sessions import EchoServer, Session
 from tests.netns.topology import CALLER, SERVER
 
 pytestmark = pytest.mark.netns
@@ -139,49 +140,14 @@ def test_no_socket_of_ours_goes_anywhere_unpinned(root: Caller, strategy: str) -
 def test_connection_from_outside_lives_through_start_run_and_stop(root: Caller) -> None:
     """As an SSH session to this machine does: one from before, and one that begins meanwhile."""
     caller, server = root.topology.caller, root.topology.server
-    listener = ["python3", "-c", (
-        "import socket, threading\n"
-        "def echo(s):\n"
-        "    while data := s.recv(99): s.sendall(data)\n"
-        "l = socket.create_server(('', 22), backlog=9)\n"
-        "print('ready', flush=True)\n"
-        "while True: threading.Thread(target=echo, args=(l.accept()[0],), daemon=True).start()\n"
-    )]  # fmt: skip
-    with subprocess.Popen(caller.command(listener), stdout=subprocess.PIPE) as sshd:
-        assert sshd.stdout is not None
-        sshd.stdout.readline()
-        with Session(server.command, CALLER[4]) as before:
+    with EchoServer(caller, 22), Session(server, CALLER[4], 22) as before:
+        before.check()
+        with up(root, "--via", "block"):
             before.check()
-            with up(root, "--via", "block"):
+            with Session(server, CALLER[4], 22) as meanwhile:
+                meanwhile.check()
                 before.check()
-                with Session(server.command, CALLER[4]) as meanwhile:
-                    meanwhile.check()
-                    before.check()
-            before.check()
-        sshd.kill()
-
-
-class Session:
-    """A connection from S to port 22 of C, that says something and hears it back."""
-
-    def __init__(self, command, host: str) -> None:
-        self._process = subprocess.Popen(
-            command(["nc", host, "22"]), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def check(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(b"are you there?\n")
-        self._process.stdin.flush()
-        assert self._process.stdout.readline() == b"are you there?\n"
+        before.check()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
