@@ -38,14 +38,14 @@ def test_an_instance_that_is_killed_at_any_step_leaves_nothing(tmp_path: Path) -
     assert kill_at_every_step(tmp_path, "--", "up") > 100
 
 
-@pytest.mark.parametrize("every", [25, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [25, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_what_an_instance_leaves_that_is_killed_with_its_guard_is_restored(
     tmp_path: Path, every: int
 ) -> None:
     assert kill_at_every_step(tmp_path, "--every", str(every), "--who", "both", "--", "up") > 100 // every
 
 
-@pytest.mark.parametrize("every", [15, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [15, pytest.param(1, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("who", ["guard", "restore"])
 def test_what_a_restore_leaves_that_is_killed_itself_is_restored(
     tmp_path: Path, who: str, every: int
@@ -53,7 +53,7 @@ def test_what_a_restore_leaves_that_is_killed_itself_is_restored(
     assert kill_at_every_step(tmp_path, "--every", str(every), "--who", who, "--", "up") > 50 // every
 
 
-@pytest.mark.parametrize("every", [25, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [25, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_what_stays_to_keep_traffic_in_is_lifted_by_restore(tmp_path: Path, every: int) -> None:
     assert (
         kill_at_every_step(tmp_path, "--every", str(every), "--lift", "--", "up", "--fail-closed")
@@ -61,7 +61,7 @@ def test_what_stays_to_keep_traffic_in_is_lifted_by_restore(tmp_path: Path, ever
     )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "asked",
     [
@@ -75,7 +75,7 @@ def test_whatever_is_asked_for_nothing_is_left(tmp_path: Path, asked: str) -> No
     assert kill_at_every_step(tmp_path, "--every", "3", "--", "up", *asked.split()) > 25
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_instance_that_is_killed_at_any_system_call_leaves_nothing(tmp_path: Path) -> None:
     """Another pair of eyes: the real program and strace(1)."""
     assert kill_at_every_step(tmp_path, "--strace", "--every", "2", "--", "up") > 100
